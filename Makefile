@@ -1,0 +1,85 @@
+# Everything is installed into .venv. `make` alone lists what can be made.
+#
+#   PYTHON           the interpreter .venv is made with                               (python3)
+#   TORCH_INDEX_URL  where torch alone is taken from; empty is pip's ordinary index   (empty)
+#   HOST, PORT       where `make run` serves                                          (127.0.0.1, 8000)
+#   ARGS             more arguments for the command that is run                       (empty)
+
+PYTHON ?= python3
+TORCH_INDEX_URL ?=
+HOST := 127.0.0.1
+PORT := 8000
+ARGS :=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+PINS := pyproject.toml constraints.txt
+EXTRAS := [dev,bench]
+
+.DEFAULT_GOAL := help
+.PHONY: help run test setup check format bench bench-gpu constraints clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runtime ## Set up what is needed and serve on http://127.0.0.1:8000
+	$(BIN)/gpu-kmeans serve --host $(HOST) --port $(PORT) $(ARGS)
+
+test: $(VENV)/.full ## Set everything up and run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+setup: $(VENV)/.full ## Set everything up: runtime, development and benchmark packages
+
+check: $(VENV)/.full ## Check format, lint, types, Dockerfile and compose file
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+format: $(VENV)/.full ## Format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.full ## Measure on the CPU, into benchmarks/results/
+	@set -e; for file in benchmarks/bench_*.py; do \
+		name=$$(basename $$file .py); [ $$name = bench_gpu ] || $(BIN)/python -m benchmarks.$$name $(ARGS); \
+	done
+
+bench-gpu: ## Measure on CUDA from the source tree, with the torch that PYTHON has
+	$(PYTHON) -m benchmarks.bench_gpu $(ARGS)
+
+constraints: $(VENV)/.full ## Pin what .venv holds in constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > constraints.txt
+
+clean: ## Remove .venv and every cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: nothing is installed again until pyproject.toml or constraints.txt changes.
+
+define install
+$(if $(TORCH_INDEX_URL),$(PIP) install --no-deps --index-url "$(TORCH_INDEX_URL)" --constraint constraints.txt torch)
+$(PIP) install --constraint constraints.txt --editable '.$(1)'
+endef
+
+$(VENV)/.runtime: $(PINS) | $(VENV)/.created
+	@echo "installing the runtime into $(VENV); the first time takes minutes"
+	$(call install)
+	@touch $@
+
+$(VENV)/.full: $(PINS) | $(VENV)/.created
+	@echo "installing everything into $(VENV); the first time takes minutes"
+	$(call install,$(EXTRAS))
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null \
+		|| { echo "$(PYTHON) is missing; on Debian: apt-get install python3 python3-venv"; exit 1; } >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..."; exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv"; exit 1; } >&2
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
