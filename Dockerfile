@@ -1,0 +1,60 @@
+# gpu-kmeans as a service: docker build --build-arg DEVICE=cpu|cuda .
+#
+#   BASE_IMAGE       a Debian with the Python that constraints.txt was made with, in both stages
+#   DEVICE           cpu: torch without CUDA; cuda: torch brings CUDA along, the host needs its driver only
+#   TORCH_INDEX_URL  where torch alone is taken from; empty is pip's ordinary index
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+ARG DEVICE=cpu
+
+FROM ${BASE_IMAGE} AS torch-cpu
+ENV DEVICE_TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+
+FROM ${BASE_IMAGE} AS torch-cuda
+ENV DEVICE_TORCH_INDEX_URL=
+
+# hadolint ignore=DL3006
+FROM torch-${DEVICE} AS builder
+ARG TORCH_INDEX_URL
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+WORKDIR /src
+RUN python3 -m venv /opt/gpu-kmeans
+ENV PATH=/opt/gpu-kmeans/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY constraints.txt pyproject.toml ./
+# The packages come before the source, so that a change of the source does not fetch them again.
+RUN index="${TORCH_INDEX_URL-$DEVICE_TORCH_INDEX_URL}" \
+    && if [ -n "$index" ]; then pip install --no-deps --constraint constraints.txt --index-url "$index" torch; fi \
+    && python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+        > requirements.txt \
+    && pip install --constraint constraints.txt --requirement requirements.txt
+COPY . .
+RUN pip install --no-deps .
+
+FROM ${BASE_IMAGE} AS runtime-cpu
+
+FROM ${BASE_IMAGE} AS runtime-cuda
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# hadolint ignore=DL3006
+FROM runtime-${DEVICE}
+LABEL org.opencontainers.image.title="gpu-kmeans" \
+      org.opencontainers.image.description="Exact k-means for colours and points: a web service" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent gpu-kmeans \
+    && install --directory --owner gpu-kmeans --group gpu-kmeans /var/cache/gpu-kmeans
+COPY --from=builder /opt/gpu-kmeans /opt/gpu-kmeans
+ENV PATH=/opt/gpu-kmeans/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    NUMBA_CACHE_DIR=/var/cache/gpu-kmeans/numba \
+    MPLCONFIGDIR=/var/cache/gpu-kmeans/matplotlib
+USER 10001:10001
+WORKDIR /tmp
+# One tiny picture is compressed, with and without alpha, so that the compiled kernels are in the image.
+RUN python3 -c 'import numpy as np; from gpu_kmeans import quantize; \
+pixels = np.arange(256, dtype=np.uint8).reshape(8, 8, 4); \
+[quantize(picture, k=4, curve=True) for picture in (pixels, np.ascontiguousarray(pixels[:, :, :3]))]'
+# A volume starts as a copy of the warm cache and stays writable where the root file system is not.
+VOLUME /var/cache/gpu-kmeans
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["gpu-kmeans", "health"]
+CMD ["gpu-kmeans", "serve", "--host", "0.0.0.0", "--port", "8000"]
