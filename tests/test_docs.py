@@ -1,0 +1,153 @@
+"""The documents tell the truth: their code runs, their commands exist, their pictures are there."""
+
+import doctest
+import itertools
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+LINK = re.compile(r"(?:\]\(|src=\")(?!https?:|#)([^)\"#]+)")
+
+
+def short(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def canonical(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def blocks(language: str) -> list:
+    """Every fenced block of a language, with the document and the line it stands on as its id."""
+    found = []
+    for path in DOCUMENTS:
+        text = path.read_text()
+        for match in FENCE.finditer(text):
+            if match["language"] == language:
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(pytest.param(match["code"], id=f"{short(path)}:{line}"))
+    return found
+
+
+def tracked_text() -> dict[str, str]:
+    """Every tracked text file of our own, by its path; vendored files are others' words."""
+    command = ["git", "ls-files", "-z"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    names = listing.stdout.split("\0") if listing.returncode == 0 else []
+    texts = {}
+    for name in filter(None, names):
+        path = ROOT / name
+        if path.is_file() and "vendor" not in path.parts and b"\0" not in path.read_bytes()[:8192]:
+            texts[name] = path.read_text(errors="replace")
+    return texts
+
+
+@pytest.fixture
+def folder_with_a_photo(tmp_path, monkeypatch):
+    """The working directory of a reader: photo.jpg lies there."""
+    photo = Image.fromarray(load_sample_image("china.jpg"))
+    photo.resize((320, 214)).save(tmp_path / "photo.jpg", quality=92)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.usefixtures("folder_with_a_photo")
+def test_python_in_a_document_runs(code):
+    exec(compile(code, "document", "exec"), {"__name__": "__main__"})  # noqa: S102 - our own documents
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=short)
+@pytest.mark.usefixtures("folder_with_a_photo")
+def test_a_session_in_a_document_answers_as_it_says(path):
+    blocks = [match["code"] for match in FENCE.finditer(path.read_text())]
+    session = "\n".join(code for code in blocks if code.startswith(">>>"))
+    example = doctest.DocTestParser().get_doctest(session, {}, path.name, str(path), 0)
+    complaints: list[str] = []
+    doctest.DocTestRunner(verbose=False).run(example, out=complaints.append)
+
+    assert not complaints, "".join(complaints)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=short)
+def test_every_make_target_a_document_names_exists(path):
+    named = set(re.findall(r"`make ([a-z-]+)", path.read_text()))
+    named |= set(re.findall(r"^make ([a-z-]+)", path.read_text(), re.MULTILINE))
+
+    assert named <= TARGETS
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=short)
+def test_every_relative_link_of_a_document_leads_somewhere(path):
+    missing = [link for link in LINK.findall(path.read_text()) if not (path.parent / link).exists()]
+
+    assert not missing
+
+
+def test_the_readme_has_the_two_commands_that_do_all_the_set_up():
+    lines = (ROOT / "README.md").read_text().splitlines()
+
+    assert "make run" in lines
+    assert "make test" in lines
+
+
+def test_the_change_check_runs_the_readme_s_test_command():
+    assert re.search(r"^stage .* make test$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
+def test_the_readme_s_map_names_only_what_is_there():
+    (tree,) = (code.values[0] for code in blocks("text") if "gpu_kmeans/  " in code.values[0])
+    paths = [line.split()[0] for line in tree.splitlines() if line.strip()]
+
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_package_is_pinned_and_torch_has_no_local_version():
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    assert "torch==2.13.0" in pins
+
+
+def test_the_pins_hold_every_package_the_project_names():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    named = {canonical(re.match(r"[\w.-]+", each)[0]) for each in itertools.chain(*lists)}
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+
+    assert named <= {canonical(pin.split("==")[0]) for pin in pins}
+
+
+def test_no_tracked_file_names_a_machine_s_path_or_a_registry():
+    barred = re.compile(
+        r"(?<![\w.])/(?:home|Users|root|work|opt/wheels|opt/pypi)/"
+        r"|https?://(?:pypi\.org|files\.pythonhosted\.org|registry\.|test\.pypi)"
+    )
+    found = {name: barred.findall(text) for name, text in tracked_text().items()}
+
+    assert {
+        name: hits for name, hits in found.items() if hits and name != "tests/test_docs.py"
+    } == {}
+
+
+def test_only_one_index_is_named_and_only_where_a_reader_chooses_it():
+    hosts = re.compile(r"https?://[\w.-]*(?:index|download|simple)[\w./-]*")
+    named = {
+        name: set(hosts.findall(text))
+        for name, text in tracked_text().items()
+        if hosts.search(text)
+    }
+
+    assert set().union(*named.values()) <= {"https://download.pytorch.org/whl/cpu"}
