@@ -46,15 +46,16 @@ ENV PATH=/opt/gpu-kmeans/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     NUMBA_CACHE_DIR=/var/cache/gpu-kmeans/numba \
-    MPLCONFIGDIR=/var/cache/gpu-kmeans/matplotlib
+    MPLCONFIGDIR=/var/cache/gpu-kmeans/matplotlib \
+    GPU_KMEANS_HOST=0.0.0.0 \
+    GPU_KMEANS_PORT=8000
 USER 10001:10001
 WORKDIR /tmp
-# One tiny picture is compressed, with and without alpha, so that the compiled kernels are in the image.
-RUN python3 -c 'import numpy as np; from gpu_kmeans import quantize; \
-pixels = np.arange(256, dtype=np.uint8).reshape(8, 8, 4); \
-[quantize(picture, k=4, curve=True) for picture in (pixels, np.ascontiguousarray(pixels[:, :, :3]))]'
+# The server's own warm-up, so that the compiled kernels are in the image; and the list of fonts for plots.
+RUN python3 -c 'import asyncio; from app.engine import Engine; asyncio.run(Engine("cpu").warm_up())' \
+    && python3 -c 'import matplotlib.font_manager'
 # A volume starts as a copy of the warm cache and stays writable where the root file system is not.
 VOLUME /var/cache/gpu-kmeans
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["gpu-kmeans", "health"]
-CMD ["gpu-kmeans", "serve", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["gpu-kmeans", "serve"]

@@ -2,13 +2,13 @@
 #
 #   PYTHON           the interpreter .venv is made with                               (python3)
 #   TORCH_INDEX_URL  where torch alone is taken from; empty is pip's ordinary index   (empty)
-#   HOST, PORT       where `make run` serves                                          (127.0.0.1, 8000)
+#   HOST, PORT       where `make run` serves; docs/settings.md has the defaults       (empty)
 #   ARGS             more arguments for the command that is run                       (empty)
 
 PYTHON ?= python3
 TORCH_INDEX_URL ?=
-HOST := 127.0.0.1
-PORT := 8000
+HOST :=
+PORT :=
 ARGS :=
 
 VENV := .venv
@@ -24,7 +24,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## Set up what is needed and serve on http://127.0.0.1:8000
-	$(BIN)/gpu-kmeans serve --host $(HOST) --port $(PORT) $(ARGS)
+	$(BIN)/gpu-kmeans serve $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: $(VENV)/.full ## Set everything up and run every test
 	$(BIN)/python -m pytest $(ARGS)

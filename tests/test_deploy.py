@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from app.settings import Settings
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -68,7 +70,7 @@ def test_the_image_asks_the_command_for_its_health():
 def test_the_server_is_the_first_process_so_that_signals_reach_it():
     (command,) = [text for word, text in final_stage() if word == "CMD"]
 
-    assert command.startswith('["gpu-kmeans", "serve", ')
+    assert command.startswith('["gpu-kmeans", "serve"')
 
 
 def test_the_final_stage_installs_no_package():
@@ -118,6 +120,13 @@ def test_a_service_has_limits_and_time_to_stop(name):
 
     assert service.keys() >= {"mem_limit", "pids_limit", "stop_grace_period"}
     assert {"noexec", "nosuid", "nodev"} <= set(tmpfs.split(":")[1].split(","))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_has_longer_to_stop_than_its_requests_have_to_finish(name):
+    seconds = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+
+    assert seconds > Settings().stop_timeout_s
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -11,8 +11,23 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from app.errors import TABLE
+from app.options import CompressOptions, ElbowOptions, PaletteOptions
+from app.schemas import (
+    CompressAnswer,
+    CountedPictureInput,
+    EncodedPicture,
+    FitEngine,
+    PaletteEntry,
+    Timing,
+)
+from app.settings import Settings
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+HTTP_API = (ROOT / "docs/http-api.md").read_text()
+SETTINGS = (ROOT / "docs/settings.md").read_text()
+NESTED = [EncodedPicture, CountedPictureInput, PaletteEntry, FitEngine, Timing]
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 LINK = re.compile(r"(?:\]\(|src=\")(?!https?:|#)([^)\"#]+)")
@@ -112,6 +127,39 @@ def test_the_readme_s_map_names_only_what_is_there():
     paths = [line.split()[0] for line in tree.splitlines() if line.strip()]
 
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_setting_is_documented_and_no_other():
+    documented = set(re.findall(r"^\| `(GPU_KMEANS_\w+)` \|", SETTINGS, re.MULTILINE))
+
+    assert documented == {f"GPU_KMEANS_{name.upper()}" for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", Settings.model_fields.keys() - {"codec_threads"})
+def test_the_default_of_a_setting_is_the_documented_one(name):
+    default = Settings.model_fields[name].default
+
+    assert f"| `GPU_KMEANS_{name.upper()}` | `{default}` |" in SETTINGS
+
+
+@pytest.mark.parametrize("options", [CompressOptions, ElbowOptions, PaletteOptions])
+def test_every_parameter_of_the_http_api_is_documented(options):
+    documented = set(re.findall(r"`(\w+)`", HTTP_API.split("## Parameters")[1].split("\n## ")[0]))
+
+    assert options.model_fields.keys() <= documented
+
+
+def test_every_error_of_the_http_api_is_documented():
+    documented = set(re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", HTTP_API, re.MULTILINE))
+
+    assert documented == {(str(status), code) for status, code, _title in TABLE.values()}
+
+
+@pytest.mark.parametrize("answer", [CompressAnswer, *NESTED], ids=lambda model: model.__name__)
+def test_every_member_of_the_answer_of_compress_is_documented(answer):
+    documented = set(re.findall(r"`(\w+)`", HTTP_API.split("## The answer")[1].split("\n## ")[0]))
+
+    assert answer.model_fields.keys() <= documented
 
 
 def test_every_package_is_pinned_and_torch_has_no_local_version():
