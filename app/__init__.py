@@ -1,0 +1,1 @@
+"""The boundaries of k-means: bytes, HTTP, settings, commands."""

@@ -1,0 +1,250 @@
+"""Bytes to pixels and palette pictures to bytes.
+
+The bytes decide what a picture is; file names and declared media types never get here.
+The header is read first and its size checked before a pixel is decoded, because 11 kilobytes of PNG
+can hold 88 megapixels without a word from the decoder. Formats are allow-listed: most holes of
+image decoders are in formats nobody sends. Whatever a decoder raises on hostile bytes becomes a
+`CorruptImage`.
+
+Knows neither torch nor the web, so that it can run in a process of its own.
+
+References:
+    Pillow handbook, "Security": own pixel limit, allow-list, bomb warnings as errors.
+"""
+
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from app.errors import (
+    BadParameter,
+    CorruptImage,
+    MissingImage,
+    TooManyPixels,
+    UnsupportedFormat,
+)
+
+MEDIA_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",  # a JPEG with a second picture behind it, as telephones write them
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+}
+TAKEN = "PNG, JPEG, WebP, GIF and BMP"
+_OPENERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # JPEG's finds out about MPO by itself
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM")
+_UPRIGHT = {  # EXIF orientation -> what turns the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXIF_ORIENTATION = 0x0112
+_OPAQUE = 255
+_log = logging.getLogger(__name__)
+
+# For good and for every thread: a context manager would swap the filters of the whole process.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much picture the decoder takes.
+
+    Attributes:
+        max_pixels: Width times height, looked up in the header.
+    """
+
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedPicture:
+    """A picture as the bytes showed it, upright and in sRGB.
+
+    Attributes:
+        pixels: Three channels, or four (straight alpha) where any pixel is not opaque.
+        media_type: What the bytes are.
+        width: Pixels, after turning upright.
+        height: Likewise.
+        bytes: Length of the encoded picture.
+        warnings: What was left out or assumed, in words.
+    """
+
+    pixels: UInt8[np.ndarray, "h w c"]
+    media_type: str
+    width: int
+    height: int
+    bytes: int
+    warnings: tuple[str, ...]
+
+
+def decode(encoded: bytes, limits: Limits) -> DecodedPicture:
+    """Decode a picture, its header first.
+
+    Args:
+        encoded: The whole file.
+        limits: What is refused before decoding.
+
+    Returns:
+        The picture; of an animation its first frame, with a warning.
+
+    Raises:
+        MissingImage: There are no bytes.
+        UnsupportedFormat: They begin like no format we take.
+        TooManyPixels: The header promises more than the limit.
+        CorruptImage: They do not decode.
+
+    Example:
+        >>> dot = encode(np.zeros((1, 1), np.uint8), np.array([[9, 8, 7]], np.uint8))
+        >>> decode(dot, Limits(max_pixels=1)).pixels.tolist()
+        [[[9, 8, 7]]]
+    """
+    if not encoded:
+        raise MissingImage("The picture has no bytes.")
+    try:
+        with Image.open(io.BytesIO(encoded), formats=_OPENERS) as image:
+            _check_size(image.size, limits)
+            return _decode_pixels(image, len(encoded))
+    except UnidentifiedImageError as error:
+        raise _unidentified(encoded) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels("Its header promises far more", limits) from error
+    except TooManyPixels:
+        raise
+    except Exception as error:  # decoders raise a dozen classes on hostile bytes
+        _log.info("a picture of %d bytes does not decode: %r", len(encoded), error)
+        raise CorruptImage(
+            "The picture is damaged or cut short: it begins like a format we take, then breaks."
+        ) from error
+
+
+def encode(
+    indices: UInt8[np.ndarray, "h w"], palette: UInt8[np.ndarray, "m c"], image_format: str = "png"
+) -> bytes:
+    """Write a palette picture with the smallest bit depth that holds its entries.
+
+    Args:
+        indices: Palette entry of each pixel.
+        palette: One to 256 entries, sRGB, with a fourth column for straight alpha.
+        image_format: Only `png` so far.
+
+    Returns:
+        The file: bit depth 1, 2, 4 or 8, alpha as tRNS, and no metadata.
+
+    Raises:
+        BadParameter: The format is none we write.
+
+    Example:
+        >>> encode(np.zeros((1, 1), np.uint8), np.zeros((1, 3), np.uint8))[24]  # its bit depth
+        1
+    """
+    if image_format != "png":
+        raise BadParameter.of("format", image_format, "png")
+    image = Image.fromarray(indices)
+    image.putpalette(palette[:, :3].tobytes())
+    alpha = palette[:, 3].tobytes().rstrip(b"\xff") if palette.shape[1] > 3 else b""  # noqa: PLR2004
+    encoded = io.BytesIO()
+    if alpha:  # entries without a tRNS value are opaque
+        image.save(encoded, "PNG", transparency=alpha)
+    else:
+        image.save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def _unidentified(encoded: bytes) -> UnsupportedFormat | CorruptImage:
+    is_webp = encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP"
+    if is_webp or encoded.startswith(_SIGNATURES):
+        return CorruptImage("The picture is damaged or cut short: its header does not parse.")
+    return UnsupportedFormat(f"These bytes are no picture we take; we take {TAKEN}.")
+
+
+def _check_size(size: tuple[int, int], limits: Limits) -> None:
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise _too_many_pixels(f"It has {width} x {height} = {width * height:,}", limits)
+
+
+def _too_many_pixels(got: str, limits: Limits) -> TooManyPixels:
+    return TooManyPixels(
+        f"{got} pixels; the limit is {limits.max_pixels:,}.", {"limit_pixels": limits.max_pixels}
+    )
+
+
+def _decode_pixels(image: Image.Image, n_bytes: int) -> DecodedPicture:
+    media_type = MEDIA_TYPES[image.format or ""]
+    notes = []
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        notes.append("the picture is animated: only its first frame is used")
+        image.seek(0)
+    if any(
+        ";16B" in str(tile[3]) for tile in getattr(image, "tile", ())
+    ):  # as PNG spells 16 bits a channel
+        notes.append("16 bits a channel were reduced to 8")
+    image.load()
+    orientation = image.getexif().get(_EXIF_ORIENTATION)
+    profile = image.info.get("icc_profile")
+    picture = _to_eight_bit(image)
+    picture = _to_srgb(picture, profile, notes) if profile else _to_channels(picture)
+    if orientation in _UPRIGHT:
+        picture = picture.transpose(_UPRIGHT[orientation])
+    pixels = np.asarray(picture)  # (h, w, 3|4)
+    return DecodedPicture(
+        pixels=pixels,
+        media_type=media_type,
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        bytes=n_bytes,
+        warnings=tuple(notes),
+    )
+
+
+def _to_eight_bit(image: Image.Image) -> Image.Image:
+    """Give RGBA where any pixel is not opaque, else L, CMYK or RGB, as colour profiles need it."""
+    if image.mode.startswith("I"):
+        image = _from_sixteen_bit_grey(image)
+    if image.has_transparency_data:
+        straight = image.convert("RGBA")
+        is_opaque = straight.getchannel("A").getextrema() == (_OPAQUE, _OPAQUE)
+        return straight.convert("RGB") if is_opaque else straight
+    return image if image.mode in {"L", "CMYK"} else image.convert("RGB")
+
+
+def _to_channels(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGBA" else image.convert("RGB")
+
+
+def _from_sixteen_bit_grey(image: Image.Image) -> Image.Image:
+    """Keep the high byte: Pillow's own conversion would clip everything above 255 to white."""
+    values = np.asarray(image)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        alpha = np.where(values == transparent, 0, _OPAQUE).astype(np.uint8)
+        grey.putalpha(Image.fromarray(alpha))
+    return grey
+
+
+def _to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
+    """Convert by the embedded profile; pictures already in sRGB keep their very values."""
+    target = "RGBA" if image.mode == "RGBA" else "RGB"
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+            return _to_channels(image)
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, profile, srgb, outputMode=target)
+    except (OSError, ImageCms.PyCMSError):
+        notes.append("the colour profile cannot be used: the colours are taken as sRGB")
+        return _to_channels(image)
+    return converted or _to_channels(image)
