@@ -51,7 +51,7 @@ bench-gpu: ## Measure on CUDA from the source tree, with the torch that PYTHON h
 	$(PYTHON) -m benchmarks.bench_gpu $(ARGS)
 
 constraints: $(VENV)/.full ## Pin what .venv holds in constraints.txt
-	$(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > constraints.txt
+	$(BIN)/pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//' > constraints.txt
 
 clean: ## Remove .venv and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -3,7 +3,6 @@
 import doctest
 import itertools
 import re
-import subprocess
 import tomllib
 from pathlib import Path
 
@@ -27,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 HTTP_API = (ROOT / "docs/http-api.md").read_text()
 SETTINGS = (ROOT / "docs/settings.md").read_text()
+FOLDERS = [".ci", "app", "benchmarks", "docs", "examples", "gpu_kmeans", "tests"]
 NESTED = [EncodedPicture, CountedPictureInput, PaletteEntry, FitEngine, Timing]
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -53,17 +53,16 @@ def blocks(language: str) -> list:
     return found
 
 
-def tracked_text() -> dict[str, str]:
-    """Every tracked text file of our own, by its path; vendored files are others' words."""
-    command = ["git", "ls-files", "-z"]
-    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    names = listing.stdout.split("\0") if listing.returncode == 0 else []
-    texts = {}
-    for name in filter(None, names):
-        path = ROOT / name
-        if path.is_file() and "vendor" not in path.parts and b"\0" not in path.read_bytes()[:8192]:
-            texts[name] = path.read_text(errors="replace")
-    return texts
+def our_text() -> dict[str, str]:
+    """Every text file of our own, by its path; vendored files are others' words."""
+    paths = [path for path in ROOT.iterdir() if path.is_file()]
+    paths += [path for folder in FOLDERS for path in ROOT.glob(f"{folder}/**/*") if path.is_file()]
+    ours = [path for path in paths if not {"vendor", "__pycache__"} & set(path.parts)]
+    return {
+        short(path): path.read_text(errors="replace")
+        for path in ours
+        if b"\0" not in path.read_bytes()[:8192]
+    }
 
 
 @pytest.fixture
@@ -178,12 +177,12 @@ def test_the_pins_hold_every_package_the_project_names():
     assert named <= {canonical(pin.split("==")[0]) for pin in pins}
 
 
-def test_no_tracked_file_names_a_machine_s_path_or_a_registry():
+def test_no_file_names_a_machine_s_path_or_a_registry():
     barred = re.compile(
         r"(?<![\w.])/(?:home|Users|root|work|opt/wheels|opt/pypi)/"
         r"|https?://(?:pypi\.org|files\.pythonhosted\.org|registry\.|test\.pypi)"
     )
-    found = {name: barred.findall(text) for name, text in tracked_text().items()}
+    found = {name: barred.findall(text) for name, text in our_text().items()}
 
     assert {
         name: hits for name, hits in found.items() if hits and name != "tests/test_docs.py"
@@ -193,9 +192,7 @@ def test_no_tracked_file_names_a_machine_s_path_or_a_registry():
 def test_only_one_index_is_named_and_only_where_a_reader_chooses_it():
     hosts = re.compile(r"https?://[\w.-]*(?:index|download|simple)[\w./-]*")
     named = {
-        name: set(hosts.findall(text))
-        for name, text in tracked_text().items()
-        if hosts.search(text)
+        name: set(hosts.findall(text)) for name, text in our_text().items() if hosts.search(text)
     }
 
     assert set().union(*named.values()) <= {"https://download.pytorch.org/whl/cpu"}
