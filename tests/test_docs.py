@@ -106,6 +106,13 @@ def test_every_relative_link_of_a_document_leads_somewhere(path):
     assert not missing
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=short)
+def test_every_file_of_ours_a_document_names_exists(path):
+    named = set(re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w/.-]+)`", path.read_text()))
+
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
 def test_the_readme_has_the_two_commands_that_do_all_the_set_up():
     lines = (ROOT / "README.md").read_text().splitlines()
 
