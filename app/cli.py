@@ -1,0 +1,266 @@
+"""The command `gpu-kmeans`: the same use cases, options and answers as over HTTP, on files.
+
+Heavy imports wait until a command runs, so that `--help` answers at once. Messages go to standard
+error; the exit code is 0, 2 for bad arguments, or 1 for bad input.
+"""
+
+import asyncio
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+import click
+
+from app.errors import BadParameter, ServiceError
+from app.options import (
+    CompressOptions,
+    ElbowOptions,
+    Options,
+    PaletteOptions,
+    allowed,
+    parse_options,
+)
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from app.engine import OnProgress
+    from app.schemas import CompressAnswer, ElbowAnswer
+    from app.service import Service
+    from app.settings import Settings
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., None])
+Given = tuple[str, ...]  # an option's texts, as often as it was given
+_BAR_STEPS = 1000
+_HEALTH_TIMEOUT_S = 5.0
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where a listener on all of them is asked
+_SOURCE = click.argument("source", metavar="IN", type=click.File("rb"))
+
+
+def _options(
+    model: "type[BaseModel]", leave_out: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """Give a command the options of a model: same names, same words."""
+
+    def decorate(command: Command) -> Command:
+        for name, field in reversed(model.model_fields.items()):
+            if name in leave_out:
+                continue
+            flags = [f"--{name.replace('_', '-')}", *(["-k"] if name == "k" else [])]
+            default = "" if field.default is None else f"  [default: {field.default}]"
+            text = f"{field.description}: {allowed(model, name)}{default}"
+            command = click.option(*flags, name, multiple=True, metavar="VALUE", help=text)(command)
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="gpu-kmeans")
+def main() -> None:
+    """Reduce pictures to few colours by k-means, on the GPU where there is one.
+
+    IN and OUT are files; - is standard input or output.
+    """
+
+
+@main.command()
+@_SOURCE
+@click.option(
+    "-o", "--output", metavar="OUT", type=click.File("wb"), required=True, help="PNG file"
+)
+@_options(CompressOptions, leave_out={"curve"})
+def compress(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
+    """Write a picture in k colours."""
+    options = _parse(CompressOptions, given)
+    encoded = source.read()
+    answer = _run(
+        lambda service, on_progress: service.compress(
+            encoded, options, with_curve=False, on_progress=on_progress
+        )
+    )
+    output.write(answer.image.data)
+    _report(answer)
+
+
+@main.command()
+@_SOURCE
+@click.option(
+    "--plot", metavar="FILE", type=click.Path(path_type=Path), help=".svg or .png to draw"
+)
+@click.option("--json", "as_json", is_flag=True, help="answer as over HTTP")
+@_options(ElbowOptions)
+def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Given) -> None:
+    """Print WCSS against k, of a picture or of points as JSON."""
+    if plot and plot.suffix.lower() not in {".svg", ".png"}:
+        raise click.BadParameter(
+            f"{plot.name!r} ends neither in .svg nor in .png", param_hint="--plot"
+        )
+    options = _parse(ElbowOptions, given)
+    body = source.read()
+    answer = _run(
+        lambda service, on_progress: service.elbow(body, options, on_progress=on_progress)
+    )
+    if plot:
+        _draw(answer, plot)
+    click.echo(answer.model_dump_json(indent=2) if as_json else _table(answer))
+    _warn(answer.warnings)
+
+
+@main.command()
+@_SOURCE
+@click.option(
+    "-o", "--output", metavar="OUT", type=click.File("wb"), default="-", help="file to write"
+)
+@_options(PaletteOptions)
+def palette(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
+    """Write the colours of a picture: JSON, CSS, GPL, ACT or HEX."""
+    from app.palettes import write_palette
+
+    options = _parse(PaletteOptions, given)
+    encoded = source.read()
+    answer = _run(
+        lambda service, on_progress: service.palette(encoded, options, on_progress=on_progress)
+    )
+    if options.format == "json":
+        output.write(f"{answer.model_dump_json(indent=2)}\n".encode())
+    else:
+        output.write(write_palette(answer.palette, options.format))
+    _warn(answer.warnings)
+
+
+@main.command()
+@click.option("--host", help="address to listen on  [default: GPU_KMEANS_HOST or 127.0.0.1]")
+@click.option("--port", type=int, help="port to listen on  [default: GPU_KMEANS_PORT or 8000]")
+def serve(host: str | None, port: int | None) -> None:
+    """Serve the API and the page over HTTP."""
+    import uvicorn
+
+    from app.main import create_app
+
+    given = {"host": host, "port": port}
+    settings = _settings({name: value for name, value in given.items() if value is not None})
+    with _spoken_errors():
+        app = create_app(settings)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        server_header=False,
+        timeout_graceful_shutdown=settings.stop_timeout_s,
+    )
+
+
+@main.command()
+@click.option("--host", envvar="GPU_KMEANS_HOST", default="127.0.0.1", show_default=True)
+@click.option("--port", envvar="GPU_KMEANS_PORT", default=8000, show_default=True)
+def health(host: str, port: int) -> None:
+    """Ask a running service whether it lives; exit code 0 if so."""
+    url = f"http://{_ANY_ADDRESS.get(host, host)}:{port}/healthz"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=_HEALTH_TIMEOUT_S) as response:
+            click.echo(response.read())
+    except (OSError, urllib.error.URLError) as error:
+        raise click.ClickException(f"{url} does not answer: {error}") from error
+
+
+def _parse(model: type[Options], given: dict[str, Given]) -> Options:
+    with _spoken_errors():
+        return parse_options(model, [(name, text) for name in given for text in given[name]])
+
+
+def _settings(given: dict[str, Any]) -> "Settings":
+    from pydantic import ValidationError
+
+    from app.settings import Settings
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _run(use_case: "Callable[[Service, OnProgress | None], Coroutine[None, None, T]]") -> T:
+    """Run a use case on a service of its own, with a progress bar."""
+    from anyio import CapacityLimiter
+
+    from app.codecs import Limits
+    from app.engine import Engine
+    from app.service import Service
+
+    settings = _settings({})
+
+    async def run() -> T:
+        engine = Engine(settings.backend)
+        service = Service(
+            compute=engine.submit,
+            limits=Limits(max_pixels=settings.max_pixels),
+            max_points_bytes=settings.max_points_bytes,
+            threads=CapacityLimiter(settings.codec_threads),
+        )
+        with _progress_bar() as on_progress:
+            return await use_case(service, on_progress)
+
+    with _spoken_errors():
+        return asyncio.run(run())
+
+
+@contextmanager
+def _spoken_errors() -> Iterator[None]:
+    try:
+        yield
+    except BadParameter as error:
+        raise click.UsageError(str(error)) from error
+    except ServiceError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _progress_bar() -> "Iterator[OnProgress | None]":
+    """A bar on standard error, if somebody is looking at it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=_BAR_STEPS, label="k-means", file=sys.stderr) as bar:
+        yield lambda share: bar.update(round(_BAR_STEPS * share) - bar.pos)
+
+
+def _report(answer: "CompressAnswer") -> None:
+    psnr = "exact" if answer.psnr_db is None else f"{answer.psnr_db:.2f} dB"
+    click.echo(
+        f"{answer.input.width} x {answer.input.height}: {answer.input.unique_colors:,} colours -> "
+        f"{answer.k} ({answer.k_reason}), {answer.input.bytes:,} bytes -> {answer.image.bytes:,}, "
+        f"PSNR {psnr}, WCSS {answer.wcss:.6g}",
+        err=True,
+    )
+    _warn(answer.warnings)
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _table(answer: "ElbowAnswer") -> str:
+    """WCSS for each k, and where the knee is."""
+    rows = [
+        f"{point.k:4d}  {point.wcss:14.6g}{'  <- knee' if point.k == answer.knee else ''}"
+        for point in answer.curve
+    ]
+    return "\n".join([f"{'k':>4}  {'WCSS':>14}", *rows])
+
+
+def _draw(answer: "ElbowAnswer", plot: Path) -> None:
+    from app.plots import draw_elbow
+
+    drawing = draw_elbow(answer, "svg" if plot.suffix.lower() == ".svg" else "png")
+    try:
+        plot.write_bytes(drawing)
+    except OSError as error:
+        raise click.FileError(str(plot), error.strerror) from error

@@ -1,0 +1,209 @@
+"""The device and the one thread that talks to it: jobs in, results out.
+
+A job is a value that says what to compute; the engine adds the device, the thread and the clock.
+What the library raises is translated here, so that nobody above has to know its errors.
+Knows no web framework.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Num, UInt8
+
+from app.errors import BadParameter, BadPoints, DeviceUnavailable
+from gpu_kmeans import (
+    DeviceError,
+    ElbowCurve,
+    InputError,
+    OptionError,
+    QuantizedImage,
+    elbow,
+    quantize,
+)
+from gpu_kmeans.backends import backend_for
+
+OnProgress = Callable[[float], None]
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+_CPU = torch.device("cpu")
+_log = logging.getLogger(__name__)
+
+
+class Job(Protocol[Result_co]):
+    """Something to compute."""
+
+    def run(self, device: torch.device, backend: str) -> Result_co:
+        """Compute it there, by that backend, and give back numpy arrays."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeJob:
+    """A picture to reduce to its palette.
+
+    Attributes:
+        pixels: Three or four channels, sRGB, straight alpha.
+        options: Keywords of `gpu_kmeans.quantize`, only those that differ from its defaults.
+        on_progress: Told the share of the work done, from the engine's thread.
+    """
+
+    pixels: UInt8[np.ndarray, "h w c"]
+    options: Mapping[str, Any]
+    on_progress: OnProgress | None = None
+
+    def run(self, device: torch.device, backend: str) -> QuantizedImage:
+        """Quantize the picture on the device."""
+        pixels = _to_device(self.pixels, device)
+        result = quantize(pixels, backend=backend, on_progress=self.on_progress, **self.options)
+        return replace(
+            result,
+            indices=_to_numpy(result.indices),
+            palette=_to_numpy(result.palette),
+            counts=_to_numpy(result.counts),
+            centroids=_to_numpy(result.centroids),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElbowJob:
+    """Points, or a picture, whose elbow curve is wanted.
+
+    Attributes:
+        points: (n, d) numbers or (h, w, 3|4) pixels.
+        weights: How much each point counts.
+        k_max: End of the curve.
+        on_progress: Told the share of the work done, from the engine's thread.
+    """
+
+    points: Num[np.ndarray, "..."]
+    weights: Num[np.ndarray, "n"] | None = None
+    k_max: int
+    on_progress: OnProgress | None = None
+
+    def run(self, device: torch.device, backend: str) -> ElbowCurve:
+        """Compute the curve on the device."""
+        weights = None if self.weights is None else _to_device(self.weights, device)
+        return elbow(
+            _to_device(self.points, device),
+            self.k_max,
+            weights=weights,
+            backend=backend,
+            on_progress=self.on_progress,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[Result]):
+    """A result, what computed it and how long that took.
+
+    Attributes:
+        result: What the job gave.
+        device: Such as `cpu` or `cuda:0`.
+        backend: Such as `cpu` or `cuda`.
+        queue_ms: Time the job waited, in milliseconds.
+        kmeans_ms: Time it ran, in milliseconds.
+    """
+
+    result: Result
+    device: str
+    backend: str
+    queue_ms: float = 0.0
+    kmeans_ms: float = 0.0
+
+
+class Compute(Protocol):
+    """The seam: whatever turns a job into its outcome. An engine, a batcher, a cluster, a test."""
+
+    async def __call__(self, job: Job[Result]) -> Outcome[Result]:
+        """Compute the job, some time."""
+        ...
+
+
+class Engine:
+    """Owns the device; its one thread is the only one that talks to it.
+
+    Args:
+        backend: `auto` (cuda where there is a GPU, else cpu), `reference`, `cpu` or `cuda`.
+
+    Raises:
+        DeviceUnavailable: The backend cannot run here.
+    """
+
+    def __init__(self, backend: str = "auto") -> None:
+        has_gpu = torch.cuda.is_available()
+        if backend == "cuda" and not has_gpu:
+            raise DeviceUnavailable("The cuda backend was asked for, and there is no GPU here.")
+        on_gpu = has_gpu and backend in {"auto", "cuda"}
+        self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else _CPU
+        with _public_errors():
+            self.backend = backend_for(self._device, backend).name
+        self.device = str(self._device)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self.is_ready = False
+
+    async def submit(self, job: Job[Result]) -> Outcome[Result]:
+        """Compute a job in the engine's thread.
+
+        Raises:
+            BadParameter: An option is outside what the library takes.
+            BadPoints: The points cannot be clustered.
+            DeviceUnavailable: The device cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._run, job, time.perf_counter())
+
+    async def warm_up(self) -> None:
+        """Compute something small, so that nobody waits for compilation, then be ready."""
+        pixels = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
+        for picture in (pixels, np.concatenate([pixels, pixels[..., :1]], axis=-1)):
+            await self.submit(QuantizeJob(pixels=picture, options={"k": 8, "curve": True}))
+        self.is_ready = True
+        _log.info("ready: %s on %s", self.backend, self.device)
+
+    def close(self) -> None:
+        """Finish the job in hand and end the thread."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _run(self, job: Job[Result], asked_at: float) -> Outcome[Result]:
+        started_at = time.perf_counter()
+        with _public_errors():
+            result = job.run(self._device, self.backend)
+        return Outcome(
+            result=result,
+            device=self.device,
+            backend=self.backend,
+            queue_ms=1e3 * (started_at - asked_at),
+            kmeans_ms=1e3 * (time.perf_counter() - started_at),
+        )
+
+
+@contextmanager
+def _public_errors() -> Iterator[None]:
+    """Say the library's errors in the service's words."""
+    try:
+        yield
+    except OptionError as error:
+        raise BadParameter.of(error.name, error.got, error.allowed) from error
+    except InputError as error:
+        raise BadPoints(f"{error}.") from error
+    except DeviceError as error:
+        raise DeviceUnavailable(f"{error}.") from error
+
+
+def _to_device(array: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
+    """Leave numpy where it is for the CPU; torch wants writable memory to copy from."""
+    if device.type == "cpu":
+        return array
+    return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
+
+
+def _to_numpy(array: np.ndarray | torch.Tensor) -> np.ndarray:
+    return array.numpy(force=True) if isinstance(array, torch.Tensor) else array

@@ -1,0 +1,89 @@
+"""The application, put together: `create_app(settings)`."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from app.body_limit import BodyLimit
+from app.codecs import Limits
+from app.engine import Compute, Engine
+from app.problems import add_problem_handlers
+from app.routes import WEB, router
+from app.schemas import Health
+from app.service import Service
+from app.settings import Settings
+from gpu_kmeans import __version__
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None, compute: Compute | None = None) -> FastAPI:
+    """Build the service.
+
+    Args:
+        settings: From the environment where none are given.
+        compute: What computes jobs; an engine of our own where none is given.
+
+    Returns:
+        An ASGI application; it is ready once its engine is warm.
+
+    Raises:
+        DeviceUnavailable: The backend named in the settings cannot run here.
+    """
+    settings = settings or Settings()
+    engine = None
+    if compute is None:
+        engine = Engine(settings.backend)
+        compute = engine.submit
+    app = FastAPI(
+        title="gpu-kmeans",
+        version=__version__,
+        summary="k-means for colours and points: fewer colours, the colours, or advice on how many",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan(engine),
+    )
+    app.state.service = Service(
+        compute=compute,
+        limits=Limits(max_pixels=settings.max_pixels),
+        max_points_bytes=settings.max_points_bytes,
+        threads=CapacityLimiter(settings.codec_threads),
+    )
+    app.state.health = Health(
+        device=engine.device if engine else "elsewhere",
+        backend=engine.backend if engine else "elsewhere",
+        version=__version__,
+    )
+    app.state.is_ready = lambda: engine is None or engine.is_ready
+    add_problem_handlers(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.include_router(router)
+    app.mount("/static", StaticFiles(directory=WEB))
+    return app
+
+
+def _lifespan(engine: Engine | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        """Warm the engine up beside the first requests; close it after the last."""
+        if engine is None:
+            yield
+            return
+        warming = asyncio.create_task(engine.warm_up())
+        warming.add_done_callback(_say_if_it_failed)
+        yield
+        warming.cancel()
+        engine.close()
+
+    return lifespan
+
+
+def _say_if_it_failed(warming: asyncio.Task[None]) -> None:
+    """An engine that does not compute leaves the service not ready; the log says why."""
+    if not warming.cancelled() and warming.exception():
+        _log.error("the engine does not compute", exc_info=warming.exception())

@@ -1,0 +1,93 @@
+"""What the API's description says about the doors that read their request themselves.
+
+Their parameters may be query or form fields and their body raw or multipart, so the framework
+cannot read them off a signature; the same models that parse them describe them here.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.codecs import MEDIA_TYPES
+from app.errors import PROBLEM_MEDIA_TYPE
+from app.options import CompressOptions, ElbowOptions, PaletteOptions, allowed
+from app.schemas import CompressAnswer, ElbowAnswer, Health, PaletteAnswer, Problem
+
+_BINARY = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
+_POINTS = {
+    "schema": {
+        "type": "object",
+        "required": ["points"],
+        "additionalProperties": False,
+        "properties": {
+            "points": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "array", "minItems": 1, "items": {"type": "number"}},
+            },
+            "weights": {"type": "array", "items": {"type": "number", "minimum": 0}},
+        },
+    },
+    "example": {"points": [[0, 0], [1, 0], [9, 9]], "weights": [1, 1, 2]},
+}
+
+
+def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    properties = model.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "description": f"{schema.get('description', '')} [{allowed(model, name)}]",
+            "schema": schema,
+        }
+        for name, schema in properties.items()
+    ]
+
+
+def _body(other: dict[str, Any]) -> dict[str, Any]:
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
+    }
+    pictures = dict.fromkeys(dict.fromkeys(MEDIA_TYPES.values()), _BINARY)
+    return {
+        "required": True,
+        "description": "The picture, as the field `file` (or `image`) of a form, or as it is.",
+        "content": {"multipart/form-data": {"schema": form}, **pictures, **other},
+    }
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"model": Problem, "description": "Problem", "content": {PROBLEM_MEDIA_TYPE: {}}}
+        for status in statuses
+    }
+
+
+def _door(
+    options: type[BaseModel],
+    answer: type[BaseModel],
+    media_types: tuple[str, ...],
+    other_bodies: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Describe one POST door: the keywords of its route."""
+    ok = {"model": answer, "content": dict.fromkeys(media_types, _BINARY)}
+    return {
+        "responses": {200: ok, **_problems(413, 415, 422, 500, 503)},
+        "openapi_extra": {
+            "parameters": _parameters(options),
+            "requestBody": _body(other_bodies or {}),
+        },
+    }
+
+
+compress = _door(CompressOptions, CompressAnswer, ("image/png",))
+elbow = _door(
+    ElbowOptions, ElbowAnswer, ("image/svg+xml", "image/png"), {"application/json": _POINTS}
+)
+palette = _door(
+    PaletteOptions, PaletteAnswer, ("text/css", "text/plain", "application/octet-stream")
+)
+readyz: dict[str, Any] = {"responses": {200: {"model": Health}, **_problems(503)}}

@@ -1,0 +1,207 @@
+"""The words of a request: what `/compress`, `/elbow`, `/palette` and their commands take.
+
+One definition serves both doors and the API's own description. Names and defaults are those of the
+Python keywords (a test compares them); only what was given is passed on, so the library's defaults
+hold.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from app.errors import BadParameter
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The values a parameter takes, in words, for messages and help."""
+
+    text: str
+
+
+def _restore_plus(value: object) -> object:
+    """A plus sign in a query string arrives as a space."""
+    return value.replace(" ", "+") if isinstance(value, str) else value
+
+
+_HEX = "#?[0-9a-fA-F]{6}([0-9a-fA-F]{2})?"
+
+K = Annotated[
+    Annotated[int, Field(ge=1, le=256)] | Literal["elbow", "auto"],
+    Allowed("1..256, elbow (the knee of the curve up to k_max) or auto (smallest with min_psnr)"),
+    Field(description="how many colours; fewer come back where there are fewer"),
+]
+KMax = Annotated[int, Field(ge=2, le=256, description="end of the elbow curve"), Allowed("2..256")]
+MinPsnr = Annotated[
+    float,
+    Field(gt=0, le=100, allow_inf_nan=False, description="quality that k=auto has to reach, in dB"),
+    Allowed("above 0, up to 100 (dB)"),
+]
+Space = Annotated[
+    Literal["rgb", "linear", "oklab"],
+    Field(description="colour space in which distances are measured"),
+    Allowed("rgb, linear or oklab"),
+]
+Dither = Annotated[
+    float,
+    Field(ge=0, le=1, allow_inf_nan=False, description="strength of dithering"),
+    Allowed("0..1"),
+]
+Curve = Annotated[
+    bool, Field(description="whether to compute the elbow curve too"), Allowed("true or false")
+]
+Colors = Annotated[
+    Annotated[str, Field(pattern=f"^{_HEX}(,{_HEX}){{0,255}}$")] | None,
+    Allowed("1 to 256 colours as #rrggbb or #rrggbbaa, separated by commas"),
+    Field(description="colours to use instead of computed ones"),
+]
+Init = Annotated[
+    Literal["k-means++", "random"],
+    BeforeValidator(_restore_plus),
+    Field(description="how the first centroids are chosen"),
+    Allowed("k-means++ or random"),
+]
+NInit = Annotated[
+    int, Field(ge=1, le=100, description="fits to choose the best of"), Allowed("1..100")
+]
+MaxIter = Annotated[
+    int, Field(ge=1, le=1000, description="most iterations of one fit"), Allowed("1..1000")
+]
+Tol = Annotated[
+    float,
+    Field(ge=0, le=1, allow_inf_nan=False, description="movement at which a fit stops, relative"),
+    Allowed("0..1"),
+]
+Refine = Annotated[
+    int,
+    Field(ge=0, le=2, description="how hard to look for a better optimum than Lloyd's"),
+    Allowed("0, 1 or 2"),
+]
+Seed = Annotated[
+    int,
+    Field(ge=0, lt=2**63, description="same seed, same answer"),
+    Allowed("0..9223372036854775807"),
+]
+
+
+class ElbowOptions(BaseModel):
+    """What `/elbow` takes beside the picture or the points.
+
+    A curve is a matter of its points alone: how single fits are made is taken, as everywhere, and
+    changes nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k_max: KMax = 20
+    init: Init = "k-means++"
+    n_init: NInit = 1
+    max_iter: MaxIter = 300
+    tol: Tol = 1e-4
+    refine: Refine = 1
+    seed: Seed = 0
+
+
+class PaletteOptions(BaseModel):
+    """What `/palette` takes beside the picture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: K = 64
+    k_max: KMax = 20
+    min_psnr: MinPsnr = 32.0
+    space: Space = "rgb"
+    init: Init = "k-means++"
+    n_init: NInit = 1
+    max_iter: MaxIter = 300
+    tol: Tol = 1e-4
+    refine: Refine = 1
+    seed: Seed = 0
+    format: Annotated[
+        Literal["json", "css", "gpl", "act", "hex"],
+        Field(description="how the colours are written"),
+        Allowed("json, css, gpl, act or hex"),
+    ] = "json"
+
+
+class CompressOptions(BaseModel):
+    """What `/compress` takes beside the picture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: K = 64
+    k_max: KMax = 20
+    min_psnr: MinPsnr = 32.0
+    space: Space = "rgb"
+    dither: Dither = 0.0
+    palette: Colors = None
+    curve: Curve = True
+    init: Init = "k-means++"
+    n_init: NInit = 1
+    max_iter: MaxIter = 300
+    tol: Tol = 1e-4
+    refine: Refine = 1
+    seed: Seed = 0
+    format: Annotated[
+        Literal["png"], Field(description="format of the picture returned"), Allowed("png")
+    ] = "png"
+
+
+Options = TypeVar("Options", bound=BaseModel)
+
+
+def parse_options(model: type[Options], fields: Iterable[tuple[str, str]]) -> Options:
+    """Read options from names and texts, as a query, a form or a command line gives them.
+
+    Args:
+        model: Which options are known.
+        fields: Name and text of each parameter given.
+
+    Returns:
+        The options; `model_fields_set` holds those that were given.
+
+    Raises:
+        BadParameter: One is unknown, given twice or out of range.
+
+    Example:
+        >>> parse_options(CompressOptions, [("k", "16")]).k
+        16
+        >>> parse_options(CompressOptions, [("k", "1.5")])
+        Traceback (most recent call last):
+        app.errors.BadParameter: k='1.5' is not allowed: 1..256, elbow ...
+    """
+    given: dict[str, str] = {}
+    for name, text in fields:
+        if name in given:
+            raise BadParameter.of(name, f"{given[name]}, {text}", "given once")
+        given[name] = text
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _bad_parameter(model, error.errors()[0]) from error
+
+
+def allowed(model: type[BaseModel], name: str) -> str:
+    """Say in words what a parameter takes. Never raises for a parameter of the model.
+
+    Example:
+        >>> allowed(CompressOptions, "dither")
+        '0..1'
+    """
+    metadata = model.model_fields[name].metadata
+    return next((item.text for item in metadata if isinstance(item, Allowed)), "")
+
+
+def _bad_parameter(model: type[BaseModel], error: ErrorDetails) -> BadParameter:
+    name = str(error["loc"][0])
+    if name not in model.model_fields:
+        return BadParameter.of(name, error["input"], f"the parameters here are {_names(model)}")
+    return BadParameter.of(name, error["input"], allowed(model, name))
+
+
+def _names(model: type[BaseModel]) -> str:
+    *names, last = model.model_fields
+    return f"{', '.join(names)} and {last}"

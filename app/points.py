@@ -1,0 +1,81 @@
+"""Points as JSON: `{"points": [[1, 2], [3, 4.5]], "weights": [1, 2]}` to arrays."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Float64
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import BadPoints
+
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    points: list[list[_Number]] = Field(min_length=1)
+    weights: list[Annotated[_Number, Field(ge=0)]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """A finite table of numbers and how much each row counts.
+
+    Attributes:
+        points: One row a point, any unit.
+        weights: At least 0 each; None where all count the same.
+    """
+
+    points: Float64[np.ndarray, "n d"]
+    weights: Float64[np.ndarray, "n"] | None
+
+
+def looks_like_points(body: bytes) -> bool:
+    """Tell JSON from a picture: none of those begins with a brace or a bracket. Never raises.
+
+    Example:
+        >>> looks_like_points(b' {"points": [[1]]}')
+        True
+    """
+    return body[:64].lstrip()[:1] in {b"{", b"["}
+
+
+def parse_points(body: bytes) -> Points:
+    """Read points from JSON.
+
+    Args:
+        body: UTF-8; an object with `points` and perhaps `weights`.
+
+    Returns:
+        The table, finite and rectangular, and its weights, as many as rows.
+
+    Raises:
+        BadPoints: It is none; says where and why.
+
+    Example:
+        >>> parse_points(b'{"points": [[1, 2], [3, 4]]}').points.shape
+        (2, 2)
+    """
+    try:
+        table = _Body.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise BadPoints(f"{_place(first['loc'])}: {first['msg'].lower()}.") from error
+    widths = [len(row) for row in table.points]
+    if min(widths) != max(widths) or widths[0] == 0:
+        raise BadPoints(
+            "points: every row needs the same number of coordinates, at least one; "
+            f"rows have {min(widths)} to {max(widths)}."
+        )
+    if table.weights is not None and len(table.weights) != len(table.points):
+        raise BadPoints(f"weights: got {len(table.weights)} for {len(table.points)} points.")
+    weights = None if table.weights is None else np.array(table.weights, np.float64)
+    return Points(points=np.array(table.points, np.float64), weights=weights)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Write where in the document: points[3][1]."""
+    steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return steps.lstrip(".") or "the body"

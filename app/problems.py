@@ -1,0 +1,71 @@
+"""Errors as HTTP answers: every one of them `application/problem+json`, whoever raised it."""
+
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from app.errors import (
+    PROBLEM_MEDIA_TYPE,
+    TABLE,
+    InternalError,
+    ServiceError,
+    problem,
+    problem_document,
+)
+
+_CLIENT_CLOSED_REQUEST = 499  # as proxies log it; nobody reads the answer
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Make an application answer every error as a problem document."""
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_defect)
+
+
+def problem_response(error: ServiceError) -> Response:
+    """Write an error as a response with its status. Never raises."""
+    return JSONResponse(
+        problem(error), status_code=TABLE[type(error)][0], media_type=PROBLEM_MEDIA_TYPE
+    )
+
+
+async def _on_service_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - tells the type checker what the registration says
+    return problem_response(error)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    """What the framework refuses: no such path, or not by this method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - likewise
+    title = HTTPStatus(error.status_code).phrase
+    document = problem_document(
+        error.status_code, title.lower().replace(" ", "-"), title, _explain(request, error)
+    )
+    return JSONResponse(
+        document, error.status_code, headers=error.headers, media_type=PROBLEM_MEDIA_TYPE
+    )
+
+
+async def _on_disconnect(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+
+async def _on_defect(_request: Request, _error: Exception) -> Response:
+    """What nobody foresaw; the framework raises it on to the server, which logs it."""
+    return problem_response(InternalError("Something went wrong here; the log says what."))
+
+
+def _explain(request: Request, error: HTTPException) -> str:
+    path = request.url.path
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return f"There is nothing at {path}; /docs lists what there is."
+    allow = (error.headers or {}).get("Allow", "")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and "POST" in allow:
+        url = request.url.replace(query="", fragment="")
+        return f"{path} takes a picture by {allow}: curl -F file=@photo.jpg '{url}'"
+    return str(error.detail)

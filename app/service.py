@@ -1,0 +1,256 @@
+"""The use cases, step by step: decode, compute, encode, answer.
+
+Every front door calls these three. Decoding and encoding run in worker threads, computing wherever
+`compute` does it, so nothing here holds the event loop.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from anyio import CapacityLimiter, to_thread
+
+from app.codecs import DecodedPicture, Limits, decode, encode
+from app.engine import Compute, ElbowJob, OnProgress, Outcome, QuantizeJob
+from app.errors import BodyTooLarge
+from app.options import CompressOptions, ElbowOptions, PaletteOptions
+from app.points import Points, looks_like_points, parse_points
+from app.schemas import (
+    CompressAnswer,
+    CountedPictureInput,
+    CurveEngine,
+    CurvePoint,
+    ElbowAnswer,
+    EncodedPicture,
+    FitEngine,
+    PaletteAnswer,
+    PaletteEntry,
+    PictureCurvePoint,
+    PictureInput,
+    PointsInput,
+    Timing,
+)
+from gpu_kmeans import ElbowCurve, QuantizedImage, __version__
+from gpu_kmeans.metrics import psnr_db
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What the use cases need.
+
+    Attributes:
+        compute: Turns a job into its outcome.
+        limits: What the decoder refuses.
+        max_points_bytes: Longest table of points, as JSON.
+        threads: How many pictures may be decoded or encoded at once.
+    """
+
+    compute: Compute
+    limits: Limits
+    max_points_bytes: int
+    threads: CapacityLimiter
+
+    async def compress(
+        self,
+        encoded: bytes,
+        options: CompressOptions,
+        *,
+        with_curve: bool,
+        on_progress: OnProgress | None = None,
+    ) -> CompressAnswer:
+        """Give a picture in k colours, its colours and, if wanted, its elbow curve.
+
+        Raises:
+            ServiceError: The picture does not decode, or an option does not fit it.
+        """
+        picture, decode_ms = await self._timed(decode, encoded, self.limits)
+        keywords = _given(options, leave_out={"format", "curve", "palette"})
+        if options.palette is not None:
+            keywords["palette"] = _palette_array(options.palette)
+        job = QuantizeJob(
+            pixels=picture.pixels,
+            options=keywords | {"curve": with_curve},
+            on_progress=on_progress,
+        )
+        outcome = await self.compute(job)
+        quantized = outcome.result
+        file, encode_ms = await self._timed(
+            encode, quantized.indices, quantized.palette, options.format
+        )
+        return CompressAnswer(
+            **_colors(picture, outcome),
+            image=EncodedPicture(
+                data=file,
+                media_type="image/png",
+                width=picture.width,
+                height=picture.height,
+                bytes=len(file),
+            ),
+            wcss_curve=_curve(quantized.curve) if with_curve and quantized.curve else None,
+            timing_ms=_timing(outcome, decode_ms, encode_ms),
+        )
+
+    async def palette(
+        self, encoded: bytes, options: PaletteOptions, *, on_progress: OnProgress | None = None
+    ) -> PaletteAnswer:
+        """Give the colours a picture would be reduced to.
+
+        Raises:
+            ServiceError: The picture does not decode, or an option does not fit it.
+        """
+        picture, decode_ms = await self._timed(decode, encoded, self.limits)
+        keywords = _given(options, leave_out={"format"})
+        job = QuantizeJob(pixels=picture.pixels, options=keywords, on_progress=on_progress)
+        outcome = await self.compute(job)
+        return PaletteAnswer(
+            **_colors(picture, outcome), timing_ms=_timing(outcome, decode_ms, encode_ms=0.0)
+        )
+
+    async def elbow(
+        self, body: bytes, options: ElbowOptions, *, on_progress: OnProgress | None = None
+    ) -> ElbowAnswer:
+        """Give WCSS against k, of a picture or of points as JSON.
+
+        Raises:
+            ServiceError: The body is neither, or an option does not fit it.
+        """
+        source, decode_ms = await self._timed(self._read_source, body)
+        job = ElbowJob(
+            points=source.points if isinstance(source, Points) else source.pixels,
+            weights=source.weights if isinstance(source, Points) else None,
+            k_max=options.k_max,
+            on_progress=on_progress,
+        )
+        outcome = await self.compute(job)
+        curve = outcome.result
+        return ElbowAnswer(
+            **_describe_curve(curve, source),
+            knee=curve.knee,
+            engine=CurveEngine(device=outcome.device, backend=outcome.backend, version=__version__),
+            timing_ms=_timing(outcome, decode_ms, encode_ms=0.0),
+            warnings=(*_notes(source), *curve.warnings, *_without_effect(options)),
+        )
+
+    def _read_source(self, body: bytes) -> DecodedPicture | Points:
+        if not looks_like_points(body):
+            return decode(body, self.limits)
+        if len(body) > self.max_points_bytes:
+            raise BodyTooLarge(
+                f"Points may take {self.max_points_bytes:,} bytes; these take {len(body):,}.",
+                {"limit_bytes": self.max_points_bytes},
+            )
+        return parse_points(body)
+
+    async def _timed(self, step: Callable[..., T], *arguments: object) -> tuple[T, float]:
+        """Run a step in a worker thread; give its result and its milliseconds."""
+        started_at = time.perf_counter()
+        result = await to_thread.run_sync(partial(step, *arguments), limiter=self.threads)
+        return result, 1e3 * (time.perf_counter() - started_at)
+
+
+def _given(
+    options: ElbowOptions | PaletteOptions | CompressOptions, leave_out: set[str]
+) -> dict[str, Any]:
+    """Only what was asked for goes on, so that the library's defaults hold everywhere."""
+    return options.model_dump(exclude_unset=True, exclude=leave_out)
+
+
+def _palette_array(colors: str) -> np.ndarray:
+    """Read `#rrggbb` and `#rrggbbaa`; (m, 4) as soon as one has alpha."""
+    rows = [bytes.fromhex(color.removeprefix("#")) for color in colors.split(",")]
+    has_alpha = max(map(len, rows)) > 3  # noqa: PLR2004 - red, green, blue
+    padded = [row.ljust(4, b"\xff") if has_alpha else row for row in rows]
+    return np.array([list(row) for row in padded], np.uint8)
+
+
+def _colors(picture: DecodedPicture, outcome: Outcome[QuantizedImage]) -> dict[str, Any]:
+    """Describe what `/compress` and `/palette` have in common."""
+    quantized = outcome.result
+    return {
+        "input": CountedPictureInput(
+            **_picture_input(picture).model_dump(), unique_colors=quantized.unique_colors
+        ),
+        "k": quantized.k,
+        "k_reason": quantized.k_reason,
+        "centroids": quantized.centroids.tolist(),
+        "palette": _entries(quantized),
+        "wcss": quantized.wcss,
+        "psnr_db": quantized.psnr_db,
+        "engine": FitEngine(
+            device=outcome.device,
+            backend=outcome.backend,
+            n_iter=quantized.n_iter,
+            converged=quantized.converged,
+            seed=quantized.seed,
+            version=__version__,
+        ),
+        "warnings": (*picture.warnings, *quantized.warnings),
+    }
+
+
+def _entries(quantized: QuantizedImage) -> list[PaletteEntry]:
+    n_pixels = quantized.indices.size
+    return [
+        PaletteEntry(
+            hex=f"#{bytes(color[:3]).hex()}",
+            rgb=tuple(color[:3]),
+            alpha=color[3] if len(color) > 3 else None,  # noqa: PLR2004 - red, green, blue
+            count=count,
+            share=count / n_pixels,
+        )
+        for color, count in zip(quantized.palette.tolist(), quantized.counts.tolist(), strict=True)
+    ]
+
+
+def _picture_input(picture: DecodedPicture) -> PictureInput:
+    return PictureInput(
+        width=picture.width,
+        height=picture.height,
+        bytes=picture.bytes,
+        media_type=picture.media_type,
+    )
+
+
+def _curve(curve: ElbowCurve) -> list[CurvePoint]:
+    return [CurvePoint(k=k, wcss=wcss) for k, wcss in zip(curve.ks, curve.wcss, strict=True)]
+
+
+def _describe_curve(curve: ElbowCurve, source: DecodedPicture | Points) -> dict[str, Any]:
+    """Describe where a curve comes from, and give PSNR where it is a picture."""
+    if isinstance(source, Points):
+        n_points, n_dimensions = source.points.shape
+        return {
+            "input": PointsInput(points=n_points, dimensions=n_dimensions),
+            "curve": _curve(curve),
+        }
+    return {
+        "input": _picture_input(source),
+        "curve": [
+            PictureCurvePoint(k=k, wcss=wcss, psnr_db=psnr_db(wcss, source.pixels.shape))
+            for k, wcss in zip(curve.ks, curve.wcss, strict=True)
+        ],
+    }
+
+
+def _notes(source: DecodedPicture | Points) -> tuple[str, ...]:
+    return source.warnings if isinstance(source, DecodedPicture) else ()
+
+
+def _without_effect(options: ElbowOptions) -> tuple[str, ...]:
+    """Nothing given is ignored in silence."""
+    names = sorted(options.model_fields_set - {"k_max"})
+    return (f"no effect on the curve: {', '.join(names)}",) if names else ()
+
+
+def _timing(outcome: Outcome[Any], decode_ms: float, encode_ms: float) -> Timing:
+    return Timing(
+        queue=round(outcome.queue_ms, 3),
+        decode=round(decode_ms, 3),
+        kmeans=round(outcome.kmeans_ms, 3),
+        encode=round(encode_ms, 3),
+    )
