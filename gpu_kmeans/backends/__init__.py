@@ -1,0 +1,192 @@
+"""The hot loops behind one contract, and the choice of who runs them.
+
+A batch of problems is packed: the points of all of them in one array, `offsets` saying where each
+begins; the centroids likewise. There is no padding, and each problem has its own n, k and stop.
+
+| backend | runs on | is |
+| --- | --- | --- |
+| `reference` | any device | the definition, in plain PyTorch: what the tests believe |
+| `cpu` | the CPU, with numba | the same answers, with exact tile pruning |
+
+Pictures are clustered on an integer grid (see `gpu_kmeans.color`), where every distance, sum and
+comparison is exact, so all backends give the same bits. For other points they agree to rounding.
+"""
+
+import functools
+import importlib.util
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from gpu_kmeans.errors import DeviceError, OptionError
+
+__all__ = ["Accumulated", "Backend", "Problems", "available_backends", "backend_for"]
+
+logger = logging.getLogger(__name__)
+
+NAMES = ("auto", "reference", "cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problems:
+    """Several weighted point sets, packed.
+
+    Attributes:
+        points: (n, d) float32 or float64. Integers in floating point where `is_integral`.
+        weights: (n,) float64, positive.
+        offsets: (b + 1,) problem i owns the rows offsets[i]..offsets[i + 1].
+        is_integral: The points are whole numbers whose squared distances stay below 2^24, so that
+            float32 arithmetic is exact.
+        layout: What the backend that packed them keeps beside them; nobody else's business.
+    """
+
+    points: Tensor
+    weights: Tensor
+    offsets: tuple[int, ...]
+    is_integral: bool
+    layout: object = None
+
+    @property
+    def spans(self) -> list[slice]:
+        """The rows of each problem."""
+        return [slice(a, b) for a, b in zip(self.offsets, self.offsets[1:], strict=False)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accumulated:
+    """What one pass over the points finds out about each centroid, all float64.
+
+    Attributes:
+        sums: (K, d) weighted sum of the points nearest to each centroid.
+        masses: (K,) their weight.
+        wcss: (b,) weighted sum of squared distances, per problem.
+        labels: (n,) int32, each point's centroid within its problem; empty unless asked for.
+        squares: (K, d) weighted sum of squared coordinates; empty unless detail was asked for.
+        utilities: (K,) what the WCSS would rise by, at most, without this centroid; likewise.
+    """
+
+    sums: Tensor
+    masses: Tensor
+    wcss: Tensor
+    labels: Tensor
+    squares: Tensor
+    utilities: Tensor
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """What every backend does. Ties always go to the lowest index."""
+
+    name: str
+
+    def histogram(
+        self, pixels: UInt8[Tensor, "n c"]
+    ) -> tuple[UInt8[Tensor, "m c"], Int[Tensor, " m"], Int[Tensor, " n"]]:
+        """Count distinct colours: colours in Morton order, counts, each pixel's colour."""
+        ...
+
+    def pack(
+        self,
+        points: Sequence[Float[Tensor, "n d"]],
+        weights: Sequence[Float[Tensor, " n"]],
+        *,
+        is_integral: bool,
+    ) -> Problems:
+        """Put several point sets into the layout this backend likes."""
+        ...
+
+    def assign_accumulate(
+        self,
+        problems: Problems,
+        centroids: Float[Tensor, "K d"],
+        k_offsets: tuple[int, ...],
+        *,
+        active: Sequence[int] | None = None,
+        labels: bool = False,
+        detail: bool = False,
+    ) -> Accumulated:
+        """Give each point of the active problems its nearest centroid and add it up there."""
+        ...
+
+    def seed(
+        self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "k trials"]]
+    ) -> list[Int[Tensor, " m"]]:
+        """Choose rows by greedy k-means++; fewer than k once every distance is 0."""
+        ...
+
+    def diffuse(
+        self,
+        colors: Float[Tensor, "n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        strength: float,
+    ) -> UInt8[Tensor, "h w"]:
+        """Map pixels to palette entries with Floyd-Steinberg error diffusion."""
+        ...
+
+
+def available_backends() -> tuple[str, ...]:
+    """Name the backends that can run here, best first.
+
+    Never raises.
+
+    Example:
+        >>> "reference" in available_backends()
+        True
+    """
+    return ("cpu", "reference") if _has_numba() else ("reference",)
+
+
+def backend_for(device: torch.device, name: str = "auto") -> Backend:
+    """Find the backend to use for tensors on a device.
+
+    Args:
+        device: Where the points are.
+        name: "auto" for the fastest that runs there, or the name of one.
+
+    Returns:
+        The backend.
+
+    Raises:
+        OptionError: There is no backend of that name.
+        DeviceError: It cannot run on that device, or on this machine.
+    """
+    if name not in NAMES:
+        raise OptionError("backend", name, f"one of {', '.join(NAMES)}")
+    if name == "cpu" and not _has_numba():
+        raise DeviceError("the cpu backend needs numba: install it, or use backend='reference'")
+    if name == "cpu" and device.type != "cpu":
+        raise DeviceError(f"the cpu backend takes no tensors on {device}; use backend='auto'")
+    if name == "reference" or device.type != "cpu":
+        return _reference()
+    return _cpu() if _has_numba() else _fallback()
+
+
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
+def _reference() -> Backend:
+    from gpu_kmeans.backends.reference import ReferenceBackend
+
+    return ReferenceBackend()
+
+
+@functools.cache
+def _cpu() -> Backend:
+    from gpu_kmeans.backends.cpu import CpuBackend  # numba takes a third of a second to import
+
+    return CpuBackend()
+
+
+@functools.cache
+def _fallback() -> Backend:
+    logger.warning("numba is not installed: the reference backend serves, many times slower")
+    return _reference()

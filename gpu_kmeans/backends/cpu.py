@@ -1,0 +1,269 @@
+"""The hot loops on the CPU, compiled by numba: the reference's answers, many times faster.
+
+Three ideas carry it.
+
+Exact tile pruning: points lie in Morton order, in tiles of `TILE` neighbours with a bounding box.
+A centroid farther from all of the box than another from any of it cannot win in that tile, so on
+photographs 2 of 64 centroids are left to compare. No state per point, from the first iteration on.
+
+Tile sums: where one candidate is left, the whole tile is added up from sums made once.
+
+Threads without a threading layer: the kernels release the interpreter lock and a pool runs them
+over fixed chunks, so calls from several threads and a later fork are safe, and the order of
+addition does not depend on the number of threads.
+
+Why rounding cannot make pruning drop a winner: a box bound is computed by the same operations in
+the same order as a distance, on coordinate differences that are no larger (or no smaller); rounding
+is monotonic, so the bound holds for the rounded values too. The sharper `_undominated` test is not
+monotonic and is used on integral problems only, where nothing is rounded.
+
+References:
+    Kanungo et al., "An efficient k-means clustering algorithm: analysis and implementation",
+        IEEE Trans. PAMI 24(7), 2002 (the domination test; there on a kd-tree).
+    Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from gpu_kmeans.backends import Accumulated, Problems, kernels
+from gpu_kmeans.backends.kernels import TILE
+from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
+
+CHUNK_TILES = 512  # 32 thousand points: some 0.1 ms of work, above the price of handing it over
+CHUNK_PIXELS = 1 << 18
+PRUNED_DIMENSIONS = 4  # a box of 64 neighbours prunes little in more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiles:
+    """One problem in the layout of the kernels, padded to whole tiles by points of weight 0."""
+
+    points: np.ndarray  # (4, m) coordinates, missing dimensions 0
+    weights: np.ndarray  # (m,) float64
+    order: np.ndarray | None  # (n,) original row of each; None where they came in Morton order
+    size: int  # n, without the padding
+    boxes: np.ndarray  # (3, 4, tiles): low corner, high corner, origin of the sums
+    sums: np.ndarray  # (6, tiles) float64: weighted sums of x - origin (4), of 1, of |x - origin|^2
+
+
+class CpuBackend:
+    """The contract of `gpu_kmeans.backends.Backend`; beyond four dimensions, the reference."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        """Keep the reference at hand for what is not pruned."""
+        self._reference = ReferenceBackend()
+
+    def histogram(
+        self, pixels: UInt8[Tensor, "n c"]
+    ) -> tuple[UInt8[Tensor, "m c"], Int[Tensor, " m"], Int[Tensor, " n"]]:
+        """Count distinct colours: a bitmap of those that occur, its running count as their rank."""
+        if pixels.shape[1] != 3:  # noqa: PLR2004 - a bitmap of 2^32 colours is too large
+            return self._reference.histogram(pixels)
+        array, tables = pixels.numpy(), _morton_tables()
+        chunks = _pixel_chunks(len(array))
+        bitmaps = _parallel(
+            lambda rows: kernels.mark_colors(array[rows[0] : rows[1]], tables), chunks
+        )
+        bitmap = functools.reduce(np.bitwise_or, bitmaps)
+        ranks, total = kernels.rank_colors(bitmap)
+        colors, inverse = np.empty((total, 3), np.uint8), np.empty(len(array), np.int32)
+        counts = _parallel(
+            lambda rows: kernels.count_colors(
+                array[rows[0] : rows[1]], tables, bitmap, ranks, inverse[rows[0] : rows[1]], colors
+            ),
+            chunks,
+        )
+        found = (colors, np.sum(counts, axis=0, dtype=np.int64), inverse)
+        return cast("tuple[Tensor, Tensor, Tensor]", tuple(torch.from_numpy(a) for a in found))
+
+    def pack(
+        self,
+        points: Sequence[Float[Tensor, "_n d"]],
+        weights: Sequence[Float[Tensor, " _n"]],
+        *,
+        is_integral: bool,
+    ) -> Problems:
+        """Concatenate, and lay each problem out in tiles."""
+        packed = self._reference.pack(points, weights, is_integral=is_integral)
+        if packed.points.shape[1] > PRUNED_DIMENSIONS:
+            return packed
+        layout = [
+            _lay_out(
+                packed.points[rows].numpy(), packed.weights[rows].numpy(), is_integral=is_integral
+            )
+            for rows in packed.spans
+        ]
+        return Problems(
+            points=packed.points,
+            weights=packed.weights,
+            offsets=packed.offsets,
+            is_integral=is_integral,
+            layout=layout,
+        )
+
+    def assign_accumulate(
+        self,
+        problems: Problems,
+        centroids: Float[Tensor, "K d"],
+        k_offsets: tuple[int, ...],
+        *,
+        active: Sequence[int] | None = None,
+        labels: bool = False,
+        detail: bool = False,
+    ) -> Accumulated:
+        """Give each point its nearest centroid and add it up there, in one pruned pass."""
+        if problems.layout is None:
+            return self._reference.assign_accumulate(
+                problems, centroids, k_offsets, active=active, labels=labels, detail=detail
+            )
+        total, d = centroids.shape
+        # Columns: sums (4), mass, wcss, and with detail squares (4), utility.
+        table = np.zeros((total, kernels.DETAIL_COLUMNS if detail else kernels.COLUMNS))
+        all_labels = np.zeros(len(problems.points) if labels else 0, np.int32)
+        for b in range(len(problems.spans)) if active is None else active:
+            mine = slice(k_offsets[b], k_offsets[b + 1])
+            own = all_labels[problems.spans[b]] if labels else all_labels
+            table[mine] = _assign(
+                _tiles_of(problems)[b],
+                centroids[mine].numpy(),
+                own,
+                detail=detail,
+                is_integral=problems.is_integral,
+            )
+        result = torch.from_numpy(table)
+        wcss = [result[a:b, 5].sum() for a, b in pairwise(k_offsets)]
+        return Accumulated(
+            sums=result[:, :d],
+            masses=result[:, 4],
+            wcss=torch.stack(wcss),
+            labels=torch.from_numpy(all_labels),
+            squares=result[:, 6 : 6 + d] if detail else result[:0, :d],
+            utilities=result[:, 10] if detail else result[:0, 0],
+        )
+
+    def seed(
+        self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
+    ) -> list[Int[Tensor, " _m"]]:
+        """Choose rows by greedy k-means++, skipping tiles that a new seed cannot improve."""
+        if problems.layout is None:
+            return self._reference.seed(problems, ks, uniforms)
+        chosen = []
+        for tiles, k, draws in zip(_tiles_of(problems), ks, uniforms, strict=True):
+            rows = kernels.greedy_seeds(
+                tiles.points, tiles.weights, tiles.boxes, tiles.size, draws[:k].numpy()
+            )
+            rows = rows if tiles.order is None else tiles.order[rows]
+            chosen.append(torch.from_numpy(rows))
+        return chosen
+
+    def diffuse(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        strength: float,
+    ) -> UInt8[Tensor, "h w"]:
+        """Diffuse errors row by row, in one thread: each pixel needs the one before."""
+        indices = kernels.diffuse(colors.numpy(), inverse.numpy(), palette.numpy(), strength)
+        return torch.from_numpy(indices)
+
+
+def _tiles_of(problems: Problems) -> list[Tiles]:
+    return cast("list[Tiles]", problems.layout)
+
+
+def _assign(
+    tiles: Tiles, centroids: np.ndarray, labels: np.ndarray, *, detail: bool, is_integral: bool
+) -> np.ndarray:
+    """Run the kernel over the chunks of one problem and add their tables in order."""
+    k, d = centroids.shape
+    padded = np.zeros((4, k), tiles.points.dtype)
+    padded[:d] = centroids.T
+    own = np.empty(tiles.points.shape[1] if len(labels) else 0, np.int32)
+
+    def run(chunk: tuple[int, int]) -> np.ndarray:
+        kernel = kernels.assign_detail if detail else kernels.assign
+        found: np.ndarray = kernel(
+            tiles.points,
+            tiles.weights,
+            tiles.boxes,
+            tiles.sums,
+            padded,
+            chunk,
+            own,
+            is_integral,
+            np.finfo(padded.dtype).max,
+        )
+        return found
+
+    count = tiles.boxes.shape[2]
+    chunks = [(a, min(a + CHUNK_TILES, count)) for a in range(0, count, CHUNK_TILES)]
+    table = functools.reduce(np.add, _parallel(run, chunks))
+    if len(labels):
+        labels[slice(None) if tiles.order is None else tiles.order] = own[: tiles.size]
+    return table
+
+
+def _lay_out(points: np.ndarray, weights: np.ndarray, *, is_integral: bool) -> Tiles:
+    n, d = points.shape
+    order = None if is_integral else _morton_order(points)
+    padded = np.zeros((4, -(-n // TILE) * TILE), points.dtype)
+    padded[:d, :n] = (points if order is None else points[order]).T
+    padded[:, n:] = padded[:, n - 1 : n]
+    padded_weights = np.zeros(padded.shape[1])
+    padded_weights[:n] = weights if order is None else weights[order]
+    boxes, sums = kernels.box_tiles(padded, padded_weights, is_integral)
+    return Tiles(points=padded, weights=padded_weights, order=order, size=n, boxes=boxes, sums=sums)
+
+
+def _morton_order(points: np.ndarray) -> np.ndarray:
+    """Sort points along a Morton curve of 256 steps a side: any order is right, this is fast."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    scale = 255 / np.where(high > low, high - low, 1)
+    levels = torch.from_numpy(((points - low) * scale).astype(np.uint8))
+    return np.argsort(morton_codes(levels).numpy(), kind="stable")
+
+
+@functools.cache
+def _morton_tables() -> np.ndarray:
+    levels = torch.arange(256, dtype=torch.uint8)
+    zeros = torch.zeros(256, dtype=torch.uint8)
+    columns = [[levels, zeros, zeros], [zeros, levels, zeros], [zeros, zeros, levels]]
+    codes = [morton_codes(torch.stack(column, dim=1)) for column in columns]
+    return torch.stack(codes).to(torch.int32).numpy()
+
+
+def _pixel_chunks(n: int) -> list[tuple[int, int]]:
+    """As many chunks as threads, since each costs a bitmap; the counts do not depend on them."""
+    size = max(CHUNK_PIXELS, -(-n // torch.get_num_threads()))
+    return [(a, min(a + size, n)) for a in range(0, n, size)]
+
+
+def _parallel(
+    run: Callable[[tuple[int, int]], np.ndarray], chunks: Sequence[tuple[int, int]]
+) -> list[np.ndarray]:
+    if len(chunks) == 1 or torch.get_num_threads() == 1:
+        return [run(chunk) for chunk in chunks]
+    return list(_pool(torch.get_num_threads()).map(run, chunks))
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="gpu-kmeans")
+
+
+# A forked child has none of its parent's threads: let it start its own.
+os.register_at_fork(after_in_child=_pool.cache_clear)

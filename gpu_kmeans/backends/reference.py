@@ -1,0 +1,228 @@
+"""The definition of the hot loops, in plain PyTorch, on any device.
+
+Slow and obvious: what the other backends are tested against. Nothing here holds an (n, k) matrix of
+all points: they come in chunks of `CHUNK_PAIRS` point-centroid pairs.
+
+Why the float arithmetic may be believed: on integral problems (see `gpu_kmeans.backends.Problems`)
+every intermediate value is a whole number that its type holds exactly. Other points take direct
+differences, added up dimension by dimension, never |x|^2 - 2xc + |c|^2, which cancels.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from gpu_kmeans.backends import Accumulated, Problems
+
+CHUNK_PAIRS = (
+    1 << 21
+)  # 8 MB of float32 distances: they stay in the cache between the passes over them
+# Floyd and Steinberg's weights, in sixteenths: right, below left, below, below right.
+DIFFUSION = ((0, 1, 7), (1, -1, 3), (1, 0, 5), (1, 1, 1))
+
+
+class ReferenceBackend:
+    """The contract of `gpu_kmeans.backends.Backend`, as plainly as it can be said."""
+
+    name = "reference"
+
+    def histogram(
+        self, pixels: UInt8[Tensor, "n c"]
+    ) -> tuple[UInt8[Tensor, "m c"], Int[Tensor, " m"], Int[Tensor, " n"]]:
+        """Count the distinct colours by sorting their Morton codes."""
+        codes = morton_codes(pixels)
+        distinct, inverse, counts = torch.unique(codes, return_inverse=True, return_counts=True)
+        colors = torch.empty(
+            len(distinct), pixels.shape[1], dtype=torch.uint8, device=pixels.device
+        )
+        colors[inverse] = pixels
+        return colors, counts, inverse.to(torch.int32)
+
+    def pack(
+        self,
+        points: Sequence[Float[Tensor, "_n d"]],
+        weights: Sequence[Float[Tensor, " _n"]],
+        *,
+        is_integral: bool,
+    ) -> Problems:
+        """Concatenate; there is nothing else to prepare."""
+        sizes = torch.tensor([0, *(len(p) for p in points)]).cumsum(0)
+        return Problems(
+            points=torch.cat(list(points)),
+            weights=torch.cat(list(weights)).to(torch.float64),
+            offsets=tuple(sizes.tolist()),
+            is_integral=is_integral,
+        )
+
+    def assign_accumulate(
+        self,
+        problems: Problems,
+        centroids: Float[Tensor, "K d"],
+        k_offsets: tuple[int, ...],
+        *,
+        active: Sequence[int] | None = None,
+        labels: bool = False,
+        detail: bool = False,
+    ) -> Accumulated:
+        """Give each point its nearest centroid, chunk by chunk, and add it up there."""
+        n, d, total = len(problems.points), centroids.shape[1], len(centroids)
+        device = problems.points.device
+        sums = torch.zeros(total, d, dtype=torch.float64, device=device)
+        squares = torch.zeros_like(sums)
+        masses, utilities = sums.new_zeros(total), sums.new_zeros(total)
+        wcss = sums.new_zeros(len(problems.spans))
+        all_labels = torch.zeros(n if labels else 0, dtype=torch.int32, device=device)
+        for b in range(len(problems.spans)) if active is None else active:
+            mine = slice(k_offsets[b], k_offsets[b + 1])
+            for rows in _chunks(problems.spans[b], mine.stop - mine.start):
+                points, weights = problems.points[rows], problems.weights[rows]
+                pairs = sq_distances(points, centroids[mine])
+                nearest = pairs.argmin(dim=1)  # the first of equals, by argmin's contract
+                sq_distance = pairs.gather(1, nearest[:, None])[:, 0].double()
+                sums[mine] += _sums_by_label(points.double() * weights[:, None], nearest, mine)
+                masses[mine] += _sums_by_label(weights[:, None], nearest, mine)[:, 0]
+                wcss[b] += (weights * sq_distance).sum()
+                if labels:
+                    all_labels[rows] = nearest.to(torch.int32)
+                if detail:
+                    moved = _second_smallest(pairs, nearest).double() - sq_distance
+                    utilities[mine] += _sums_by_label((weights * moved)[:, None], nearest, mine)[
+                        :, 0
+                    ]
+                    squared = points.double() ** 2 * weights[:, None]
+                    squares[mine] += _sums_by_label(squared, nearest, mine)
+        return Accumulated(
+            sums=sums,
+            masses=masses,
+            wcss=wcss,
+            labels=all_labels,
+            squares=squares if detail else squares[:0],
+            utilities=utilities if detail else utilities[:0],
+        )
+
+    def seed(
+        self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
+    ) -> list[Int[Tensor, " _m"]]:
+        """Choose rows by greedy k-means++, one problem after the other."""
+        return [
+            _greedy_seeds(problems.points[rows], problems.weights[rows], k, draws)
+            for rows, k, draws in zip(problems.spans, ks, uniforms, strict=True)
+        ]
+
+    def diffuse(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        strength: float,
+    ) -> UInt8[Tensor, "h w"]:
+        """Diffuse errors along anti-diagonals, whose pixels do not depend on one another."""
+        h, w = inverse.shape
+        pixels = colors.double()[inverse.long()]
+        low, high = colors.double().amin(dim=0), colors.double().amax(dim=0)
+        wanted = torch.nn.functional.pad(pixels, (0, 0, 1, 1, 0, 1))
+        indices = torch.zeros(h, w, dtype=torch.uint8, device=pixels.device)
+        for step in range(w + 2 * (h - 1)):
+            first = max(0, (step - w + 2) // 2)
+            y = torch.arange(first, min(h - 1, step // 2) + 1, device=pixels.device)
+            x = step - 2 * y
+            target = wanted[y, x + 1].clamp(low, high)
+            chosen = sq_distances(target, palette.double()).argmin(dim=1)
+            indices[y, x] = chosen.to(torch.uint8)
+            error = (target - palette.double()[chosen]) * strength
+            error = (error * 16 + 0.5).floor() / 16  # exact from here on, in whatever order
+            for down, right, sixteenths in DIFFUSION:
+                wanted[y + down, x + 1 + right] += error * (sixteenths / 16)
+        return indices
+
+
+def morton_codes(pixels: UInt8[Tensor, "n c"]) -> Int[Tensor, " n"]:
+    """Interleave the bits of the channels: colours near in code are near in space.
+
+    Args:
+        pixels: With 1 to 4 channels.
+
+    Returns:
+        Codes below 2^(8 c), int64. Never raises.
+
+    Example:
+        >>> morton_codes(torch.tensor([[0, 0, 1], [1, 0, 0], [2, 0, 0]], dtype=torch.uint8))
+        tensor([ 1,  4, 32])
+    """
+    c = pixels.shape[1]
+    codes = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
+    for j in range(c):
+        levels = torch.arange(256, device=pixels.device)
+        spread = sum(((levels >> bit) & 1) << (c * bit + c - 1 - j) for bit in range(8))
+        codes |= torch.as_tensor(spread)[pixels[:, j].long()]
+    return codes
+
+
+def sq_distances(
+    points: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"]
+) -> Float[Tensor, "n k"]:
+    """Return the squared Euclidean distances of every pair, by direct differences.
+
+    The caller sees to it that n x k is small. Never raises.
+
+    Example:
+        >>> sq_distances(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
+        tensor([[25.]])
+    """
+    total = points.new_zeros(len(points), len(centroids))
+    for j in range(points.shape[1]):
+        difference = points[:, j, None] - centroids[None, :, j]
+        total += difference * difference
+    return total
+
+
+def _chunks(rows: slice, k: int) -> Iterator[slice]:
+    size = max(1, CHUNK_PAIRS // k)
+    for start in range(rows.start, rows.stop, size):
+        yield slice(start, min(start + size, rows.stop))
+
+
+def _sums_by_label(values: Tensor, labels: Tensor, mine: slice) -> Tensor:
+    """Add up rows by label in a fixed order: float atomics would not be reproducible on CUDA."""
+    k = mine.stop - mine.start
+    if values.device.type == "cpu":
+        columns = [torch.bincount(labels, weights=column, minlength=k) for column in values.T]
+        return torch.stack(columns, dim=1)
+    return torch.nn.functional.one_hot(labels, k).to(values.dtype).T @ values
+
+
+def _second_smallest(pairs: Tensor, nearest: Tensor) -> Tensor:
+    """Return each row's smallest value beside the nearest; the nearest itself if it is alone."""
+    if pairs.shape[1] == 1:
+        return pairs[:, 0]
+    return pairs.scatter(1, nearest[:, None], torch.inf).amin(dim=1)
+
+
+def _greedy_seeds(points: Tensor, weights: Tensor, k: int, uniforms: Tensor) -> Tensor:
+    """Greedy k-means++ (Arthur and Vassilvitskii 2007, section 7): the best of several draws.
+
+    A draw u in [0, 1) takes the first row where the running sum of weight x squared distance
+    exceeds u x the total.
+    """
+    first = _draw(weights, uniforms[0, :1])
+    chosen = [first]
+    nearest = sq_distances(points, points[first])[:, 0]
+    for draws in uniforms[1:k]:
+        potentials = weights * nearest.double()
+        if not potentials.sum() > 0:
+            break
+        trials = _draw(potentials, draws)
+        candidates = torch.minimum(sq_distances(points, points[trials]), nearest[:, None])
+        best = (candidates.double() * weights[:, None]).sum(dim=0).argmin()
+        chosen.append(trials[best][None])
+        nearest = candidates[:, best]
+    return torch.cat(chosen)
+
+
+def _draw(masses: Tensor, uniforms: Tensor) -> Tensor:
+    running = masses.cumsum(0)
+    targets = uniforms.to(running) * running[-1]
+    last = int(masses.nonzero()[-1])  # rounding may put u x total at the total itself
+    return torch.searchsorted(running, targets, right=True).clamp(max=last)

@@ -1,0 +1,167 @@
+"""Checking what callers hand in, once, at the public edge; inside, everything is trusted.
+
+Arrays come as numpy or torch and go on as torch tensors, without a copy where the type fits.
+"""
+
+import math
+import numbers
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpu_kmeans.errors import InputError, OptionError, ShapeError
+
+__all__ = ["as_tensor", "check_integer", "check_number", "check_pixels", "check_points", "like"]
+
+
+def check_integer(name: str, value: object, *, low: int, high: int | None = None) -> int:
+    """Return the value if it is a whole number in [low, high].
+
+    Raises:
+        OptionError: It is not; a bool and 1.0 are not whole numbers here.
+
+    Example:
+        >>> check_integer("k", 3, low=1)
+        3
+    """
+    allowed = f"a whole number from {low}" + (" up" if high is None else f" to {high}")
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise OptionError(name, value, allowed)
+    number = int(value)
+    if number < low or (high is not None and number > high):
+        raise OptionError(name, value, allowed)
+    return number
+
+
+def check_number(name: str, value: object, *, low: float, high: float = math.inf) -> float:
+    """Return the value if it is a finite number in [low, high].
+
+    Raises:
+        OptionError: It is not.
+
+    Example:
+        >>> check_number("tol", 0, low=0)
+        0.0
+    """
+    allowed = f"a number from {low:g}" + (" up" if high == math.inf else f" to {high:g}")
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise OptionError(name, value, allowed)
+    if not (low <= float(value) <= high and math.isfinite(float(value))):
+        raise OptionError(name, value, allowed)
+    return float(value)
+
+
+def as_tensor(name: str, values: object) -> Tensor:
+    """Take a numpy array or a torch tensor as a tensor, sharing memory where that is safe.
+
+    Raises:
+        ShapeError: It is neither, ragged, or not of numbers.
+
+    Example:
+        >>> as_tensor("points", np.zeros((1, 2))).shape
+        torch.Size([1, 2])
+    """
+    if isinstance(values, Tensor):
+        return values.detach()
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ShapeError(f"{name} must hold real numbers, got {array.dtype}")
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float64)
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)
+    # torch wants native, writable memory without negative strides; a copy serves the rest.
+    native = array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.require(array.astype(native, copy=False), requirements=["C", "W"]))
+
+
+def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor]:
+    """Take points (n, d) and their weights as tensors on one device.
+
+    Args:
+        points: Numbers; integers and half precision become float64 and float32.
+        weights: (n,) or None for ones.
+
+    Returns:
+        Points, float32 or float64, and weights, float64.
+
+    Raises:
+        ShapeError: Not (n, d), or the weights do not fit.
+        InputError: Empty, NaN, infinite, a negative weight, or no positive one.
+
+    Example:
+        >>> check_points([[1, 2]])[0]
+        tensor([[1., 2.]], dtype=torch.float64)
+    """
+    table = as_tensor("points", points)
+    if table.ndim != 2:  # noqa: PLR2004
+        raise ShapeError(f"points must be (n, d), got {table.ndim} dimensions {tuple(table.shape)}")
+    if not table.numel():
+        raise InputError(f"there are no points to cluster: got {tuple(table.shape)}")
+    if not table.is_floating_point():
+        table = table.to(torch.float64)
+    elif table.dtype not in (torch.float32, torch.float64):
+        table = table.to(torch.float32)
+    _check_finite("points", table)
+    if weights is None:
+        return table, torch.ones(len(table), dtype=torch.float64, device=table.device)
+    masses = as_tensor("weights", weights).to(device=table.device, dtype=torch.float64)
+    if masses.shape != table.shape[:1]:
+        raise ShapeError(f"weights must be ({len(table)},) like the points, got {masses.shape}")
+    _check_finite("weights", masses)
+    if bool((masses < 0).any()):
+        raise InputError(f"weights must not be negative, got {masses.min().item():g}")
+    if not bool((masses > 0).any()):
+        raise InputError("there are no points to cluster: every weight is 0")
+    return table, masses
+
+
+def check_pixels(pixels: object) -> Tensor:
+    """Take a picture as a tensor.
+
+    Args:
+        pixels: uint8 (h, w, 3) or (h, w, 4).
+
+    Returns:
+        The same values.
+
+    Raises:
+        ShapeError: Not that shape or type, or no pixels at all.
+
+    Example:
+        >>> check_pixels(np.zeros((2, 3, 3), np.uint8)).shape
+        torch.Size([2, 3, 3])
+    """
+    picture = as_tensor("pixels", pixels)
+    if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[2] not in (3, 4):  # noqa: PLR2004
+        got = f"{str(picture.dtype).removeprefix('torch.')} {tuple(picture.shape)}"
+        raise ShapeError(f"a picture must be uint8 (h, w, 3) or (h, w, 4), got {got}")
+    if not picture.numel():
+        raise ShapeError(f"the picture has no pixels: got {tuple(picture.shape)}")
+    return picture
+
+
+def like(values: Tensor | np.ndarray, original: object) -> Tensor | np.ndarray:
+    """Return values as the kind the caller uses: a tensor for a tensor, else a numpy array.
+
+    Never raises.
+
+    Example:
+        >>> like(torch.zeros(1), np.zeros(1))
+        array([0.], dtype=float32)
+    """
+    is_wanted = isinstance(values, Tensor) == isinstance(original, Tensor)
+    return values if is_wanted else torch.as_tensor(values).numpy()
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    finite = values.isfinite()
+    if not bool(finite.all()):
+        bad = values[~finite][0].item()
+        raise InputError(f"{name} must be finite, got {bad} in row {_first_row(finite)}")
+
+
+def _first_row(finite: Tensor) -> int:
+    by_row = finite if finite.ndim == 1 else finite.all(dim=1)
+    return int((~by_row).nonzero()[0])

@@ -1,0 +1,238 @@
+"""WCSS for many k at once, and the knee of that curve.
+
+One sequence of centroids serves every k: from the mean on, the cluster that gains most is split in
+two and a few Lloyd iterations settle the rest, so each k starts from the one before and the curve
+does not rise. A picture's sequence is made on a few thousand merged colours; the WCSS reported is
+that of all distinct colours, unrounded.
+
+The elbow has no theory behind it, and photographs often have no natural k: see Schubert, "Stop
+using the elbow criterion for k-means", SIGKDD Explorations 25(1), 2023. arXiv:2212.12189
+
+References:
+    Likas, Vlassis, Verbeek, "The global k-means clustering algorithm", Pattern Recognition 36(2),
+        2003.
+    Satopaa et al., "Finding a 'kneedle' in a haystack", ICDCS Workshops 2011.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Num
+from torch import Tensor
+
+from gpu_kmeans.backends import Backend, Problems, backend_for
+from gpu_kmeans.checks import as_tensor, check_integer, check_pixels, check_points
+from gpu_kmeans.color import STEPS, srgb8_to_features
+from gpu_kmeans.distances import cluster_means, place_means
+from gpu_kmeans.errors import OptionError
+from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen
+from gpu_kmeans.refinement import split_widest
+from gpu_kmeans.seeding import distinct_rows
+
+__all__ = ["ElbowCurve", "curve_ks", "elbow", "picture_curve"]
+
+STEPS_PER_K = 4  # Lloyd iterations after each split
+DENSE_KS = 16
+KS_PER_OCTAVE = 8
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElbowCurve:
+    """WCSS against k.
+
+    Attributes:
+        ks: Numbers of clusters, rising.
+        wcss: WCSS of each, in unit^2 x weight; never rising.
+        knee: The k at which the curve bends most, None where it does not bend.
+        warnings: What the caller might not expect, in words.
+    """
+
+    ks: tuple[int, ...]
+    wcss: tuple[float, ...]
+    knee: int | None
+    warnings: tuple[str, ...] = ()
+
+
+def elbow(
+    points: Num[Tensor, "*shape"] | Num[np.ndarray, "*shape"],
+    k_max: int = 20,
+    *,
+    ks: Sequence[int] | None = None,
+    weights: Num[Tensor, " n"] | Num[np.ndarray, " n"] | None = None,
+    backend: str = "auto",
+    on_progress: Progress | None = None,
+) -> ElbowCurve:
+    """Compute WCSS for every k from 1 to k_max.
+
+    Args:
+        points: Coordinates (n, d) in any unit; or a picture, uint8 (h, w, 3) or (h, w, 4), whose
+            curve is that of its pixels in RGB units (premultiplied, where there is alpha).
+        k_max: The largest k, 2 <= k_max.
+        ks: Only these k instead, each >= 1; the WCSS of a k does not depend on the others.
+        weights: How much each point counts; not for pictures.
+        backend: "auto", or one of `gpu_kmeans.backends.available_backends()`.
+        on_progress: Called with the share of the work done; what it raises ends it.
+
+    Returns:
+        The curve. It ends where k reaches the number of distinct points.
+
+    Raises:
+        ShapeError: points are neither (n, d) nor a picture.
+        InputError: No points, NaN or infinite values.
+        OptionError: k_max, ks or backend is out of range, or weights came with a picture.
+        DeviceError: The backend cannot run here.
+
+    Example:
+        >>> curve = elbow(np.array([[0.0], [1.0], [10.0], [11.0]]), 3)
+        >>> curve.ks, curve.wcss
+        ((1, 2, 3), (101.0, 1.0, 0.5))
+    """
+    wanted = _check_ks(k_max, ks)
+    if as_tensor("points", points).ndim == 3:  # noqa: PLR2004
+        if weights is not None:
+            raise OptionError("weights", weights, "None for a picture, whose pixels count alike")
+        pixels = check_pixels(points)
+        engine = backend_for(pixels.device, backend)
+        return picture_curve(engine, Histogram.from_pixels(pixels, engine), wanted, on_progress)
+    rows, masses = check_points(points, weights)
+    engine = backend_for(rows.device, backend)
+    exists = masses > 0
+    problem = engine.pack([rows[exists]], [masses[exists]], is_integral=False)
+    return _curve(engine, problem, problem, wanted, scale=1.0, on_progress=on_progress)
+
+
+def picture_curve(
+    engine: Backend,
+    histogram: Histogram,
+    ks: Sequence[int],
+    on_progress: Progress | None = None,
+) -> ElbowCurve:
+    """Compute the curve of a picture's pixels in RGB units; see `elbow`.
+
+    Args:
+        engine: Who computes.
+        histogram: The picture's colours.
+        ks: The k wanted, rising.
+        on_progress: See `elbow`.
+
+    Returns:
+        The curve. Never raises by itself.
+    """
+    features = srgb8_to_features(histogram.colors, "rgb")
+    weights = histogram.counts.double()
+    few, masses = coarsen(histogram.colors, features, weights, COARSE_POINTS)
+    fine = engine.pack([features], [weights], is_integral=True)
+    coarse = fine if len(few) == len(features) else engine.pack([few], [masses], is_integral=True)
+    return _curve(engine, coarse, fine, ks, scale=STEPS**-2, on_progress=on_progress)
+
+
+def curve_ks(k: int) -> tuple[int, ...]:
+    """Return the k of the curve inside `/compress`: every one to 16, then about eight an octave.
+
+    Never raises.
+
+    Example:
+        >>> curve_ks(24)[-5:]
+        (17, 19, 21, 23, 24)
+    """
+    dense = range(1, min(k, DENSE_KS) + 1)
+    octaves = np.arange(1, 8 * KS_PER_OCTAVE + 1) / KS_PER_OCTAVE
+    sparse = {round(DENSE_KS * 2**o) for o in octaves}
+    return tuple(sorted({*dense, *(s for s in sparse if s < k), k}))
+
+
+def find_knee(ks: Sequence[int], wcss: Sequence[float]) -> int | None:
+    """Find the knee of a falling, convex curve by Kneedle at sensitivity 1.
+
+    Args:
+        ks: At least one, rising.
+        wcss: The curve, not rising.
+
+    Returns:
+        The k farthest below the chord of the curve scaled to the unit square, first of the local
+        extremes that stand out; None for a straight or flat one. Never raises.
+
+    Example:
+        >>> find_knee([1, 2, 3, 4, 5], [100.0, 20.0, 15.0, 12.0, 10.0])
+        2
+    """
+    x, y = np.asarray(ks, float), np.asarray(wcss, float)
+    if len(x) < 3 or y[0] <= y[-1]:  # noqa: PLR2004 - two points have no bend
+        return None
+    x = (x - x[0]) / (x[-1] - x[0])
+    height = 1 - (y - y[-1]) / (y[0] - y[-1]) - x  # of the curve, turned over, above its chord
+    padded = np.concatenate([height[:1], height, height[-1:]])
+    is_peak = (height >= padded[:-2]) & (height >= padded[2:])
+    is_trough = (height <= padded[:-2]) & (height <= padded[2:])
+    fall = np.abs(np.diff(x)).mean()  # how far it must fall after a peak, at sensitivity 1
+    knee, threshold = None, -np.inf
+    for i in range(len(height) - 1):
+        if is_peak[i]:
+            knee, threshold = int(ks[i]), height[i] - fall
+        if is_trough[i] and knee is not None:
+            threshold = 0.0
+        if height[i + 1] < threshold:
+            return knee
+    return None
+
+
+def _curve(
+    engine: Backend,
+    coarse: Problems,
+    fine: Problems,
+    ks: Sequence[int],
+    *,
+    scale: float,
+    on_progress: Progress | None,
+) -> ElbowCurve:
+    few = distinct_rows(fine.points, ks[-1])
+    last = ks[-1] if few is None else len(few)
+    done = sorted({*(k for k in ks if k < last), last})
+    wcss: list[float] = []
+    for centroids in _sequence(engine, coarse, last):
+        k = len(centroids)
+        if on_progress:
+            on_progress(k / ks[-1])
+        if k in done:
+            value = 0.0 if few is not None and k == last else _exact_wcss(engine, fine, centroids)
+            wcss.append(min([value * scale, *wcss[-1:]]))
+    ended = last < ks[-1]
+    return ElbowCurve(
+        ks=tuple(done),
+        wcss=tuple(wcss),
+        knee=find_knee(done, wcss),
+        warnings=(f"{last} distinct points: the curve ends there",) if ended else (),
+    )
+
+
+def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]:
+    """Yield settled centroids for 1, 2, ... `last` clusters, each grown from the one before."""
+    origin = problem.points.new_zeros(1, problem.points.shape[1])
+    found = engine.assign_accumulate(problem, origin, (0, 1))
+    centroids = place_means(problem, origin, found)
+    yield centroids
+    for k in range(2, last + 1):
+        found = engine.assign_accumulate(problem, centroids, (0, k - 1), detail=True)
+        centroids = split_widest(problem, centroids, found, 1)
+        for _ in range(STEPS_PER_K):
+            found = engine.assign_accumulate(problem, centroids, (0, k))
+            centroids = place_means(problem, centroids, found)
+        yield centroids
+
+
+def _exact_wcss(engine: Backend, problem: Problems, centroids: Tensor) -> float:
+    """Return the WCSS of all points about the means of their clusters, unrounded."""
+    found = engine.assign_accumulate(problem, centroids, (0, len(centroids)))
+    shifts = (cluster_means(centroids, found) - centroids.double()) ** 2
+    return float(found.wcss[0] - (found.masses * shifts.sum(dim=1)).sum())
+
+
+def _check_ks(k_max: int, ks: Sequence[int] | None) -> tuple[int, ...]:
+    if ks is None:
+        return tuple(range(1, check_integer("k_max", k_max, low=2) + 1))
+    checked = {check_integer("ks", k, low=1) for k in ks}
+    if not checked:
+        raise OptionError("ks", ks, "at least one whole number from 1 up")
+    return tuple(sorted(checked))

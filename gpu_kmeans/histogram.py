@@ -1,0 +1,153 @@
+"""Counting a picture's colours: k-means never sees a pixel twice.
+
+A photograph of two megapixels has 30 to 700 thousand distinct colours. They come in Morton order
+(interleaved bits), so that neighbours in the list are neighbours in space.
+
+For searching, far fewer points do: `coarsen` merges cells of an octree, bottom up, where the
+colours in them differ least for their weight. 4,096 such points lead to optima as good as 30
+thousand cells of six bits a channel do, in a fifth of the time.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from gpu_kmeans.backends import Backend
+from gpu_kmeans.backends.reference import morton_codes
+
+__all__ = ["COARSE_POINTS", "Histogram", "coarsen"]
+
+COARSE_POINTS = 4096
+FINEST_CELLS = 40_000  # the tree starts from the smallest cells of which there are no more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """The distinct colours of a picture.
+
+    Attributes:
+        colors: (n, 3) or (n, 4), in Morton order. 3 channels where the picture is opaque, though it
+            may have come with alpha; a fully transparent pixel is (0, 0, 0, 0) whatever it hid.
+        counts: (n,) how many pixels have each.
+        inverse: (pixels,) int32, each pixel's colour.
+        shape: Of the picture, (h, w, channels).
+    """
+
+    colors: Tensor
+    counts: Tensor
+    inverse: Tensor
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def from_pixels(cls, pixels: UInt8[Tensor, "h w c"], backend: Backend) -> "Histogram":
+        """Count the colours of a picture. Never raises."""
+        h, w, c = pixels.shape
+        rows = pixels.reshape(-1, c)
+        if c == 4:  # noqa: PLR2004
+            alpha = rows[:, 3:]
+            opaque = bool((alpha == 255).all())  # noqa: PLR2004
+            rows = rows[:, :3].contiguous() if opaque else rows * (alpha > 0)
+        colors, counts, inverse = backend.histogram(rows)
+        return cls(colors=colors, counts=counts, inverse=inverse, shape=(h, w, c))
+
+    def with_channels(self, channels: int) -> "Histogram":
+        """Add opaque alpha to the colours where four channels are wanted and there are three."""
+        if self.colors.shape[1] == channels:
+            return self
+        alpha = torch.full_like(self.colors[:, :1], 255)
+        return replace(self, colors=torch.cat([self.colors, alpha], dim=1))
+
+    @property
+    def has_transparent(self) -> bool:
+        """Some pixels are fully transparent: their colour is the first, all zeros."""
+        return self.colors.shape[1] == 4 and not bool(self.colors[0].any())  # noqa: PLR2004
+
+
+def coarsen(
+    colors: UInt8[Tensor, "n c"],
+    features: Float[Tensor, "n c"],
+    weights: Float[Tensor, " n"],
+    target: int,
+) -> tuple[Float[Tensor, "m c"], Float[Tensor, " m"]]:
+    """Merge neighbouring colours into about `target` weighted means.
+
+    Args:
+        colors: In Morton order.
+        features: Whole numbers, the points that are merged.
+        weights: How much each counts.
+        target: About how many points are wanted.
+
+    Returns:
+        Points, rounded to the grid, and weights; what came in, where it is not more than the
+        target. Never raises.
+    """
+    if len(colors) <= target:
+        return features, weights
+    codes = morton_codes(colors).cpu().numpy()
+    codes, sums, masses = _finest_cells(codes, features, weights, colors.shape[1])
+    starts = _merge_cells(codes, sums, masses, target, colors.shape[1])
+    total, mass = np.add.reduceat(sums, starts, axis=0), np.add.reduceat(masses, starts)
+    points = np.floor(total / mass[:, None] + 0.5)
+    return torch.from_numpy(points).to(features), torch.from_numpy(mass).to(weights)
+
+
+def _finest_cells(
+    codes: np.ndarray, features: Tensor, weights: Tensor, channels: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Add up the points of each cell, at the finest level that has few enough cells."""
+    for _ in range(8):
+        starts = _run_starts(codes)
+        if len(starts) <= FINEST_CELLS:
+            break
+        codes = codes >> channels
+    cell = torch.from_numpy(np.repeat(np.arange(len(starts)), np.diff(starts, append=len(codes))))
+    weighted = features.double() * weights[:, None]
+    columns = [torch.bincount(cell.to(weights.device), c) for c in (*weighted.T, weights)]
+    table = torch.stack(columns, dim=1).cpu().numpy()
+    return codes[starts], table[:, :-1], table[:, -1]
+
+
+def _merge_cells(
+    codes: np.ndarray, sums: np.ndarray, masses: np.ndarray, target: int, channels: int
+) -> np.ndarray:
+    """Return where the merged cells begin, the least scattered parents being merged first.
+
+    A parent's scatter (weighted squared distance of its cells' means from its own mean) is at least
+    the sum of its children's, so taking all parents below a threshold takes whole subtrees.
+    """
+    if len(codes) <= target:
+        return np.arange(len(codes))
+    levels = []
+    squares, counts = (sums**2).sum(axis=1) / masses, np.ones(len(codes), int)
+    while len(codes) > 1:
+        codes = codes >> channels
+        starts = _run_starts(codes)
+        children = np.diff(starts, append=len(codes))
+        codes, masses, squares, counts = (
+            codes[starts],
+            *(np.add.reduceat(column, starts) for column in (masses, squares, counts)),
+        )
+        sums = np.add.reduceat(sums, starts, axis=0)
+        scatter = squares - (sums**2).sum(axis=1) / masses
+        scatter[children == 1] = 0  # nothing is merged, nothing scattered
+        levels.append((scatter, children, counts))
+    scatters = np.concatenate([scatter for scatter, _, _ in levels])
+    saved = np.concatenate([children - 1 for _, children, _ in levels])
+    order = np.argsort(scatters, kind="stable")
+    surplus = int(saved.sum()) + 1 - target
+    needed = int(np.searchsorted(np.cumsum(saved[order]), surplus))
+    limit = scatters[order][min(needed, len(order) - 1)]
+    covered = np.zeros(int(saved.sum()) + 2, int)
+    for scatter, _, counts in levels:
+        ends = np.cumsum(counts)
+        merged = scatter <= limit
+        np.add.at(covered, (ends - counts)[merged] + 1, 1)
+        np.add.at(covered, ends[merged], -1)
+    return np.flatnonzero(np.cumsum(covered)[: len(covered) - 1] == 0)
+
+
+def _run_starts(codes: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))

@@ -1,0 +1,395 @@
+"""Lloyd's k-means on weighted points.
+
+Assign every point to its nearest centroid, move every centroid to the mean of its points, repeat. A
+photograph has 10 to 700 thousand distinct colours in three dimensions, so exact iterations are
+affordable and mini-batches buy nothing.
+
+Promises: the WCSS never rises from one iteration to the next; labels, centroids and WCSS returned
+belong together; ties go to the lowest index; a row of weight 0 changes nothing; the same seed gives
+the same bits whatever the number of threads; an empty cluster takes the farthest point.
+
+References:
+    Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28(2), 1982.
+        doi:10.1109/TIT.1982.1056489
+    scikit-learn's KMeans, whose stopping rule and treatment of empty clusters are taken over, so
+        that both walk the same way from the same centroids.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from gpu_kmeans.backends import Accumulated, Backend, Problems, backend_for
+from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_points, like
+from gpu_kmeans.distances import cluster_means, place_means
+from gpu_kmeans.errors import InputError, OptionError, ShapeError
+from gpu_kmeans.refinement import REFINE_LEVELS, refine_centroids
+from gpu_kmeans.seeding import distinct_rows, greedy_seeds, random_seeds
+
+__all__ = ["INITS", "Descent", "KMeansResult", "descend", "kmeans"]
+
+INITS = ("k-means++", "random")
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KMeansResult:
+    """The outcome of a k-means fit; arrays are of the kind, and on the device, of the input.
+
+    Attributes:
+        centroids: (m, d) with m <= k, in the unit of the points.
+        labels: (n,) int32, each point's centroid.
+        wcss: Weighted sum of squared distances to them, in unit^2 x weight.
+        n_iter: Iterations done.
+        converged: It stopped by itself rather than at max_iter.
+        wcss_history: WCSS at each iteration, then of the result; it never rises.
+        warnings: What the caller might not expect, in words.
+    """
+
+    centroids: Tensor | np.ndarray
+    labels: Tensor | np.ndarray
+    wcss: float
+    n_iter: int
+    converged: bool
+    wcss_history: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def kmeans(
+    points: Num[Tensor, "n d"] | Num[np.ndarray, "n d"],
+    k: int,
+    *,
+    weights: Num[Tensor, " n"] | Num[np.ndarray, " n"] | None = None,
+    init: str | Num[Tensor, "k d"] | Num[np.ndarray, "k d"] = "k-means++",
+    n_init: int = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    refine: int = 0,
+    seed: int = 0,
+    backend: str = "auto",
+    on_progress: Progress | None = None,
+) -> KMeansResult:
+    """Cluster weighted points into at most k clusters.
+
+    Args:
+        points: Coordinates in any unit u; integers are taken as float64.
+        k: How many clusters, 1 <= k; fewer are returned where there are fewer distinct points.
+        weights: How much each point counts, finite and >= 0; 0 means it does not exist.
+        init: "k-means++", "random", or the first centroids (k, d).
+        n_init: How many times to start anew, the lowest WCSS being kept; given centroids start
+            once.
+        max_iter: The most iterations of one start.
+        tol: Stop once the squared shifts of the centroids add up to at most tol x the mean variance
+            of a coordinate; 0 asks for no change at all.
+        refine: How hard to look for a better optimum than Lloyd's: 0 not at all, 1, or 2.
+        seed: Of the random choices, 0 <= seed.
+        backend: "auto", or one of `gpu_kmeans.backends.available_backends()`.
+        on_progress: Called between iterations with the share of the work done, in [0, 1]; what it
+            raises ends the fit.
+
+    Returns:
+        The best of the starts.
+
+    Raises:
+        ShapeError: points are not (n, d), or weights or init do not fit them.
+        InputError: No point has a positive weight, or a value is NaN or infinite.
+        OptionError: k, n_init, max_iter, tol, refine, seed, init or backend is out of range.
+        DeviceError: The backend cannot run here.
+
+    Example:
+        >>> result = kmeans(np.array([[0.0], [1.0], [9.0], [10.0]]), 2)
+        >>> sorted(result.centroids[:, 0].tolist()), result.wcss
+        ([0.5, 9.5], 1.0)
+    """
+    fit = Fit(
+        k=check_integer("k", k, low=1),
+        n_init=check_integer("n_init", n_init, low=1),
+        max_iter=check_integer("max_iter", max_iter, low=1),
+        tol=check_number("tol", tol, low=0),
+        refine=check_integer("refine", refine, low=0, high=max(REFINE_LEVELS)),
+        seed=check_integer("seed", seed, low=0),
+    )
+    rows, masses = check_points(points, weights)
+    start = _check_init(init, k, rows)
+    engine = backend_for(rows.device, backend)
+    exists = masses > 0
+    problem = engine.pack([rows[exists]], [masses[exists]], is_integral=False)
+    few = distinct_rows(problem.points, k)
+    if few is not None and (isinstance(start, str) or len(few) < k):
+        descent = _stay(engine, problem, problem.points[few])
+    else:
+        descent = fit.run(engine, problem, start, on_progress)
+    warnings = [f"{len(few)} distinct points, for k={k}"] if few is not None else []
+    return KMeansResult(
+        centroids=like(descent.centroids, points),
+        labels=like(_label_all(engine, rows, descent, exists), points),
+        wcss=descent.wcss,
+        n_iter=descent.n_iter,
+        converged=descent.converged,
+        wcss_history=descent.wcss_history,
+        warnings=tuple(warnings),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """How one problem is to be fitted: checked options, see `kmeans`."""
+
+    k: int
+    n_init: int
+    max_iter: int
+    tol: float
+    refine: int
+    seed: int
+
+    def run(
+        self,
+        engine: Backend,
+        problem: Problems,
+        start: str | Tensor,
+        on_progress: Progress | None = None,
+    ) -> "Descent":
+        """Start as often as asked; keep the descent of lowest WCSS, the first of equals."""
+        starts = 1 if isinstance(start, Tensor) else self.n_init
+        best: Descent | None = None
+        for i in range(starts):
+            rng = np.random.default_rng([self.seed, i])
+            centroids = self._first_centroids(engine, problem, start, rng)
+
+            def report(share: float, i: int = i) -> None:
+                if on_progress:
+                    on_progress((i + share) / starts)
+
+            descent = self._descend(engine, problem, centroids, rng, report)
+            if best is None or descent.wcss < best.wcss:
+                best = descent
+        return best  # type: ignore[return-value] # n_init >= 1
+
+    def _first_centroids(
+        self, engine: Backend, problem: Problems, start: str | Tensor, rng: np.random.Generator
+    ) -> Tensor:
+        if isinstance(start, Tensor):
+            return start
+        if start == "random":
+            return random_seeds(problem, self.k, rng)
+        return greedy_seeds(engine, problem, self.k, rng)
+
+    def _descend(
+        self,
+        engine: Backend,
+        problem: Problems,
+        centroids: Tensor,
+        rng: np.random.Generator,
+        report: Progress,
+    ) -> "Descent":
+        def descend_from(centroids: Tensor) -> Descent:
+            return descend(
+                engine,
+                problem,
+                [centroids],
+                max_iter=self.max_iter,
+                tol=self.tol,
+                on_iteration=lambda i: report(i / self.max_iter),
+            )[0]
+
+        descent = descend_from(centroids)
+        if not self.refine:
+            return descent
+        refined = refine_centroids(
+            engine,
+            problem,
+            descent.centroids,
+            breaths=REFINE_LEVELS[self.refine],
+            rng=rng,
+            on_progress=report,
+        )
+        again = descend_from(refined)
+        return again if again.wcss < descent.wcss else descent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descent:
+    """Where Lloyd's iteration led to in one problem.
+
+    Attributes:
+        centroids: (k, d) the centroids.
+        labels: (n,) int32, each point's centroid.
+        masses: (k,) float64, the weight of each cluster.
+        means: (k, d) float64, the weighted mean of each cluster.
+        wcss: Of the points against the centroids.
+        n_iter: Iterations done.
+        converged: It stopped by itself.
+        wcss_history: WCSS at each iteration, then the final one.
+    """
+
+    centroids: Tensor
+    labels: Tensor
+    masses: Tensor
+    means: Tensor
+    wcss: float
+    n_iter: int
+    converged: bool
+    wcss_history: tuple[float, ...]
+
+
+def descend(
+    engine: Backend,
+    problems: Problems,
+    centroids: Sequence[Float[Tensor, "_k d"]],
+    *,
+    max_iter: int,
+    tol: float,
+    on_iteration: Callable[[int], None] = lambda _: None,
+) -> list[Descent]:
+    """Run Lloyd's iteration on several problems side by side, each until its own stop.
+
+    Args:
+        engine: Who computes.
+        problems: The points.
+        centroids: First centroids of each problem; of integral problems, whole numbers.
+        max_iter: The most iterations.
+        tol: See `kmeans`.
+        on_iteration: Called before each iteration with its number, from 0.
+
+    Returns:
+        One descent for each problem. Never raises, but what `on_iteration` raises passes through.
+    """
+    current = list(centroids)
+    limits = [tol * v for v in _mean_variances(engine, problems)] if tol else [0.0] * len(current)
+    histories: list[list[float]] = [[] for _ in current]
+    converged = [False] * len(current)
+    active = list(range(len(current)))
+    for i in range(max_iter):
+        on_iteration(i)
+        accumulated = engine.assign_accumulate(problems, *_packed(current), active=active)
+        moved = _move(engine, problems, current, accumulated, active)
+        for b in active:
+            histories[b].append(float(accumulated.wcss[b]))
+            shift = ((moved[b].double() - current[b].double()) ** 2).sum()
+            converged[b] = bool(shift <= limits[b])
+            current[b] = moved[b]
+        active = [b for b in active if not converged[b]]
+        if not active:
+            break
+    last = engine.assign_accumulate(problems, *_packed(current), labels=True)
+    offsets = _packed(current)[1]
+    parts = [_of(last, slice(a, b)) for a, b in pairwise(offsets)]
+    return [
+        Descent(
+            centroids=current[b],
+            labels=last.labels[rows],
+            masses=parts[b].masses,
+            means=cluster_means(current[b], parts[b]),
+            wcss=float(last.wcss[b]),
+            n_iter=len(histories[b]),
+            converged=converged[b],
+            wcss_history=(*histories[b], float(last.wcss[b])),
+        )
+        for b, rows in enumerate(problems.spans)
+    ]
+
+
+def _packed(centroids: Sequence[Tensor]) -> tuple[Tensor, tuple[int, ...]]:
+    """Return all centroids in one array, and where each problem's begin."""
+    packed = centroids[0] if len(centroids) == 1 else torch.cat(list(centroids))
+    return packed, tuple(accumulate((len(c) for c in centroids), initial=0))
+
+
+def _of(accumulated: Accumulated, mine: slice) -> Accumulated:
+    """Return one problem's part of the sums, to be changed freely."""
+    sums, masses = accumulated.sums[mine].clone(), accumulated.masses[mine].clone()
+    return replace(accumulated, sums=sums, masses=masses)
+
+
+def _move(
+    engine: Backend,
+    problems: Problems,
+    current: list[Tensor],
+    accumulated: Accumulated,
+    active: Sequence[int],
+) -> dict[int, Tensor]:
+    """Move each active problem's centroids to the means; one that got nothing to a far point."""
+    offsets = _packed(current)[1]
+    moved = {}
+    for b in active:
+        mine = slice(offsets[b], offsets[b + 1])
+        part = _of(accumulated, mine)
+        if not bool(part.masses.all()):
+            _fill_empty_clusters(engine, problems, current[b], part, b)
+        moved[b] = place_means(problems, current[b], part)
+    return moved
+
+
+def _fill_empty_clusters(
+    engine: Backend, problems: Problems, centroids: Tensor, part: Accumulated, b: int
+) -> None:
+    """Give each cluster without weight the point farthest from every centroid, in place.
+
+    After each, distances are taken to that point too, so that copies of one point are not taken
+    twice. Stops where no point is away from its centroid: then the clusters stay empty.
+    """
+    rows = problems.spans[b]
+    alone = Problems(
+        points=problems.points[rows],
+        weights=problems.weights[rows],
+        offsets=(0, rows.stop - rows.start),
+        is_integral=problems.is_integral,
+    )
+    own = engine.pack([alone.points], [alone.weights], is_integral=alone.is_integral)
+    labels = engine.assign_accumulate(own, centroids, (0, len(centroids)), labels=True).labels
+    labels = labels.long()
+    away = ((alone.points.double() - centroids[labels].double()) ** 2).sum(dim=1)
+    for c in (part.masses == 0).nonzero()[:, 0].tolist():
+        away[alone.weights >= part.masses[labels]] = 0  # it would leave a cluster empty in turn
+        far = int(away.argmax())
+        if not away[far] > 0:
+            return
+        point, weight = alone.points[far].double(), alone.weights[far]
+        part.sums[labels[far]] -= weight * point
+        part.masses[labels[far]] -= weight
+        part.sums[c], part.masses[c] = weight * point, weight
+        away = torch.minimum(away, ((alone.points.double() - point) ** 2).sum(dim=1))
+
+
+def _mean_variances(engine: Backend, problems: Problems) -> list[float]:
+    """Return each problem's weighted variance about its mean, averaged over the coordinates."""
+    b, d = len(problems.spans), problems.points.shape[1]
+    ones = tuple(range(b + 1))
+    zeros = problems.points.new_zeros(b, d)
+    about_zero = engine.assign_accumulate(problems, zeros, ones)
+    means = place_means(problems, zeros, about_zero)
+    about_mean = engine.assign_accumulate(problems, means, ones)
+    return (about_mean.wcss / about_mean.masses / d).tolist()
+
+
+def _stay(engine: Backend, problem: Problems, centroids: Tensor) -> Descent:
+    """Return the descent that has nowhere to go: every point is a centroid."""
+    still = descend(engine, problem, [centroids], max_iter=1, tol=0.0)[0]
+    return replace(still, converged=True, centroids=centroids)
+
+
+def _label_all(engine: Backend, rows: Tensor, descent: Descent, exists: Tensor) -> Tensor:
+    """Label the points of weight 0 too: they exist for nobody else, but they have a nearest."""
+    if bool(exists.all()):
+        return descent.labels
+    problem = engine.pack([rows], [torch.ones(len(rows))], is_integral=False)
+    k = (0, len(descent.centroids))
+    return engine.assign_accumulate(problem, descent.centroids, k, labels=True).labels
+
+
+def _check_init(init: object, k: int, points: Tensor) -> str | Tensor:
+    if isinstance(init, str):
+        if init not in INITS:
+            raise OptionError("init", init, f"{' or '.join(INITS)}, or an array of centroids")
+        return init
+    centroids = as_tensor("init", init).to(points)
+    if centroids.shape != (k, points.shape[1]):
+        raise ShapeError(f"init must be ({k}, {points.shape[1]}), got {tuple(centroids.shape)}")
+    if not bool(centroids.isfinite().all()):
+        raise InputError("init must be finite")
+    return centroids.clone()

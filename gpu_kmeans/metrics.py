@@ -1,0 +1,79 @@
+"""How far a picture is from another, in the units that the colour quantization literature uses."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from gpu_kmeans.errors import ShapeError
+
+__all__ = ["picture_wcss", "psnr_db"]
+
+_CHUNK_ROWS = 1 << 20  # pixels at once: 16 bytes each on the way
+
+
+def picture_wcss(
+    before: UInt8[Tensor, "h w c"] | UInt8[np.ndarray, "h w c"],
+    after: UInt8[Tensor, "h w c"] | UInt8[np.ndarray, "h w c"],
+) -> float:
+    """Add up the squared differences of two pictures over channels and pixels.
+
+    Args:
+        before: 8-bit sRGB, with 3 channels, or 4 where the last is straight alpha.
+        after: Likewise, of the same shape.
+
+    Returns:
+        The sum, in squared levels of 0..255; with alpha, over the four premultiplied channels.
+
+    Raises:
+        ShapeError: The shapes differ.
+
+    Example:
+        >>> picture_wcss(np.zeros((1, 1, 3), np.uint8), np.full((1, 1, 3), 2, np.uint8))
+        12.0
+    """
+    if tuple(before.shape) != tuple(after.shape):
+        raise ShapeError(f"pictures of one shape are wanted, got {before.shape} and {after.shape}")
+    one, two = (torch.as_tensor(x).reshape(-1, x.shape[-1]) for x in (before, after))
+    chunks = zip(one.split(_CHUNK_ROWS), two.split(_CHUNK_ROWS), strict=True)
+    total = sum(int(((premultiplied(a) - premultiplied(b)) ** 2).sum()) for a, b in chunks)
+    return total / (1 if one.shape[1] == 3 else 255**2)  # noqa: PLR2004
+
+
+def premultiplied(colors: UInt8[Tensor, "n c"]) -> Tensor:
+    """Return whole numbers (n, c) int64: the levels, or with alpha, level x alpha and 255 x alpha.
+
+    Never raises.
+
+    Example:
+        >>> premultiplied(torch.tensor([[1, 2, 3, 255]], dtype=torch.uint8))
+        tensor([[  255,   510,   765, 65025]])
+    """
+    values = colors.long()
+    if colors.shape[1] == 3:  # noqa: PLR2004
+        return values
+    return torch.cat([values[:, :3], torch.full_like(values[:, 3:], 255)], dim=1) * values[:, 3:]
+
+
+def psnr_db(wcss: float, shape: Sequence[int]) -> float | None:
+    """Express a WCSS as a peak signal-to-noise ratio.
+
+    Args:
+        wcss: As from `picture_wcss`.
+        shape: Of the picture, (h, w, channels).
+
+    Returns:
+        10 log10(channels x 255^2 x pixels / WCSS), in dB; None where the WCSS is 0.
+
+    Never raises.
+
+    Example:
+        >>> psnr_db(3.0 * 255**2, (1, 1, 3))
+        0.0
+    """
+    if wcss <= 0:
+        return None
+    return 10 * math.log10(math.prod(shape) * 255**2 / wcss)

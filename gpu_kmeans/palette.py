@@ -1,0 +1,89 @@
+"""The palette: up to 256 colours, 8-bit sRGB, in a defined order."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from gpu_kmeans.color import features_to_srgb, srgb8_to_features
+
+__all__ = ["MAX_COLORS", "Palette"]
+
+MAX_COLORS = 256  # what a byte can index, in PNG and GIF alike
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Palette:
+    """Colours to choose from.
+
+    Attributes:
+        colors: (m, 3) or (m, 4) uint8, all different, in the order of `sort_key`.
+        centroids: (m, 3) or (m, 4) float64, what each was rounded from, sRGB 0..255.
+    """
+
+    colors: Tensor
+    centroids: Tensor
+
+    @classmethod
+    def from_colors(cls, colors: UInt8[Tensor, "m c"]) -> "Palette":
+        """Take colours as they are; equal ones are merged, the order is the caller's."""
+        distinct, inverse = torch.unique(colors, dim=0, return_inverse=True)
+        first = torch.full((len(distinct),), len(colors), device=colors.device)
+        rows = torch.arange(len(colors), device=colors.device)
+        kept = first.scatter_reduce_(0, inverse, rows, "amin").sort().values
+        return cls(colors=colors[kept], centroids=colors[kept].double())
+
+    @classmethod
+    def from_features(cls, features: Float[Tensor, "k c"], space: str) -> "Palette":
+        """Round centroids to 8 bits; equal ones are merged, in order of alpha, then lightness."""
+        centroids = features_to_srgb(features, space)
+        colors = (centroids + 0.5).floor().to(torch.uint8)
+        order = sort_key(colors).argsort(stable=True)
+        colors, centroids = colors[order], centroids[order]
+        new = torch.ones(len(colors), dtype=torch.bool, device=colors.device)
+        new[1:] = (colors[1:] != colors[:-1]).any(dim=1)
+        return cls(colors=colors[new], centroids=centroids[new])
+
+    def to_features(self, space: str) -> Float[Tensor, "m c"]:
+        """Place the colours on the grid of a space."""
+        return srgb8_to_features(self.colors, space)
+
+    def with_transparent(self) -> "Palette":
+        """Put a fully transparent entry first."""
+        clear = torch.zeros_like(self.colors[:1])
+        return Palette(
+            colors=torch.cat([clear, self.colors]),
+            centroids=torch.cat([clear.double(), self.centroids]),
+        )
+
+    def with_channels(self, channels: int) -> "Palette":
+        """Add opaque alpha where four channels are wanted and there are three."""
+        if self.colors.shape[1] == channels:
+            return self
+        alpha = torch.full_like(self.colors[:, :1], 255)
+        return Palette(
+            colors=torch.cat([self.colors, alpha], dim=1),
+            centroids=torch.cat([self.centroids, alpha.double()], dim=1),
+        )
+
+    def keep(self, used: Tensor) -> "Palette":
+        """Return the entries that a mask (m,) names."""
+        return Palette(colors=self.colors[used], centroids=self.centroids[used])
+
+
+def sort_key(colors: UInt8[Tensor, "m c"]) -> Tensor:
+    """Order colours by alpha, then luma, then their levels: (m,) int64, equal for equal colours.
+
+    Transparent entries come first, so that PNG's tRNS chunk can end early; neighbours in lightness
+    are neighbours in index, which compresses better than order of popularity. Never raises.
+
+    Example:
+        >>> sort_key(torch.tensor([[255, 255, 255], [0, 0, 0]], dtype=torch.uint8)).argsort()
+        tensor([1, 0])
+    """
+    levels = colors.long()
+    luma = 299 * levels[:, 0] + 587 * levels[:, 1] + 114 * levels[:, 2]  # ITU-R BT.601, x 1000
+    packed = (levels[:, 0] << 16) | (levels[:, 1] << 8) | levels[:, 2]
+    alpha = levels[:, 3] if colors.shape[1] == 4 else torch.full_like(luma, 255)  # noqa: PLR2004
+    return (alpha << 42) | (luma << 24) | packed

@@ -1,0 +1,467 @@
+"""The one way through: pixels, histogram, colour space, k-means, palette, indices.
+
+An image is a weighted set of colours. Count them, cluster them, map every pixel, done.
+
+The search for good centroids runs on a few thousand merged colours, the last Lloyd iterations on
+all distinct ones; then the centroids are rounded to 8 bits, and every colour is given the nearest
+entry of the palette as written.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from gpu_kmeans.backends import Backend, Problems, backend_for
+from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, like
+from gpu_kmeans.color import check_space, srgb8_to_features
+from gpu_kmeans.distances import cluster_means
+from gpu_kmeans.dithering import map_pixels
+from gpu_kmeans.elbow import ElbowCurve, curve_ks, picture_curve
+from gpu_kmeans.errors import OptionError, ShapeError
+from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen
+from gpu_kmeans.lloyd import INITS, Fit, descend
+from gpu_kmeans.metrics import psnr_db
+from gpu_kmeans.palette import MAX_COLORS, Palette, sort_key
+from gpu_kmeans.refinement import REFINE_LEVELS
+
+__all__ = ["QuantizedImage", "quantize", "quantize_batch"]
+
+Pixels = UInt8[Tensor, "h w c"] | UInt8[np.ndarray, "h w c"]
+Progress = Callable[[float], None]
+ROUNDINGS = 2  # of the centroids to 8 bits, with a pass over the colours after each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedImage:
+    """A picture in few colours; arrays are of the kind, and on the device, of the input.
+
+    Attributes:
+        indices: (h, w) uint8, each pixel's palette entry.
+        palette: (m, 3) uint8 sRGB; (m, 4) with straight alpha where the input has 4 channels.
+        counts: (m,) int64, pixels of each entry; they add up to h x w.
+        centroids: (m, 3) or (m, 4) float64, what each entry was rounded from, sRGB 0..255.
+        wcss: Of this picture against the input, in RGB units: squared levels, summed over the
+            channels (with alpha, the four premultiplied ones) and the pixels.
+        psnr_db: The same as a peak signal-to-noise ratio; None where wcss is 0.
+        k_reason: Why there are so many entries: "asked", "elbow", "min_psnr", "distinct colors".
+        unique_colors: Distinct colours of the input.
+        curve: The elbow curve, where it was asked for or needed.
+        n_iter: Lloyd iterations over all distinct colours.
+        converged: They stopped by themselves.
+        seed: As given.
+        backend: Who computed.
+        device: Where.
+        warnings: What the caller might not expect, in words.
+    """
+
+    indices: Tensor | np.ndarray
+    palette: Tensor | np.ndarray
+    counts: Tensor | np.ndarray
+    centroids: Tensor | np.ndarray
+    wcss: float
+    psnr_db: float | None
+    k_reason: str
+    unique_colors: int
+    curve: ElbowCurve | None
+    n_iter: int
+    converged: bool
+    seed: int
+    backend: str
+    device: str
+    warnings: tuple[str, ...]
+
+    @property
+    def k(self) -> int:
+        """Number of palette entries."""
+        return len(self.palette)
+
+    def to_pixels(self) -> Tensor | np.ndarray:
+        """Return the picture, uint8 (h, w, 3) or (h, w, 4)."""
+        if isinstance(self.indices, Tensor):
+            return self.palette[self.indices.long()]
+        return self.palette[self.indices]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeOptions:
+    """What the caller may choose, checked; `quantize` says what each means."""
+
+    k: int | str
+    k_max: int
+    min_psnr: float
+    space: str
+    dither: float
+    palette: Tensor | None
+    curve: bool
+    init: str
+    n_init: int
+    max_iter: int
+    tol: float
+    refine: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range.
+
+        Raises:
+            OptionError: Naming the option, what was got and what is allowed.
+        """
+        if self.k not in ("elbow", "auto"):
+            allowed = f"a whole number from 1 to {MAX_COLORS}, 'elbow' or 'auto'"
+            try:
+                check_integer("k", self.k, low=1, high=MAX_COLORS)
+            except OptionError:
+                raise OptionError("k", self.k, allowed) from None
+        check_integer("k_max", self.k_max, low=2, high=MAX_COLORS)
+        check_number("min_psnr", self.min_psnr, low=0)
+        check_space(self.space)
+        check_number("dither", self.dither, low=0, high=1)
+        if self.init not in INITS:
+            raise OptionError("init", self.init, f"one of {', '.join(INITS)}")
+        check_integer("n_init", self.n_init, low=1)
+        check_integer("max_iter", self.max_iter, low=1)
+        check_number("tol", self.tol, low=0)
+        check_integer("refine", self.refine, low=0, high=max(REFINE_LEVELS))
+        check_integer("seed", self.seed, low=0)
+
+    def fit(self, k: int) -> Fit:
+        """Return how k clusters are to be fitted."""
+        return Fit(
+            k=k,
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            refine=self.refine,
+            seed=self.seed,
+        )
+
+
+def quantize(
+    pixels: Pixels,
+    k: int | str = 64,
+    *,
+    k_max: int = 20,
+    min_psnr: float = 32.0,
+    space: str = "rgb",
+    dither: float = 0.0,
+    palette: object = None,
+    curve: bool = False,
+    init: str = "k-means++",
+    n_init: int = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    refine: int = 1,
+    seed: int = 0,
+    backend: str = "auto",
+    on_progress: Progress | None = None,
+) -> QuantizedImage:
+    """Reduce a picture to at most k colours.
+
+    Args:
+        pixels: 8-bit sRGB (h, w, 3), or (h, w, 4) with straight alpha.
+        k: Palette entries, 1 <= k <= 256, an upper bound; "elbow" for the knee of the curve up to
+            k_max; "auto" for the smallest k found whose PSNR is at least min_psnr.
+        k_max: The largest k on the curve for k="elbow", 2 <= k_max <= 256.
+        min_psnr: For k="auto", in dB, >= 0.
+        space: Where colours are compared: "rgb", "linear" or "oklab".
+        dither: Strength of Floyd-Steinberg error diffusion, 0 <= dither <= 1; 0 for none.
+        palette: The whole palette, uint8 (m, 3) or (m, 4), instead of computing one; k is not used.
+        curve: Compute the elbow curve to k as well.
+        init: "k-means++" or "random".
+        n_init: How many times to start anew, the lowest WCSS being kept.
+        max_iter: The most Lloyd iterations.
+        tol: See `gpu_kmeans.kmeans`.
+        refine: How hard to look for a better optimum than Lloyd's. 0: not at all, and all distinct
+            colours from the first iteration, as in the textbook; 1; 2.
+        seed: Of the random choices, 0 <= seed.
+        backend: "auto", or one of `gpu_kmeans.backends.available_backends()`.
+        on_progress: Called between iterations with the share of the work done, in [0, 1]; what it
+            raises ends the fit.
+
+    Returns:
+        The picture, its palette and what there is to say about them.
+
+    Raises:
+        ShapeError: pixels or palette are not of a shape or type named above.
+        OptionError: An option is out of range.
+        DeviceError: The backend cannot run here.
+
+    Example:
+        >>> picture = np.array([[[0, 0, 0], [2, 2, 2], [255, 255, 255]]], np.uint8)
+        >>> quantize(picture, 2).palette.tolist()
+        [[1, 1, 1], [255, 255, 255]]
+    """
+    return quantize_batch(
+        [pixels],
+        k,
+        k_max=k_max,
+        min_psnr=min_psnr,
+        space=space,
+        dither=dither,
+        palette=palette,
+        curve=curve,
+        init=init,
+        n_init=n_init,
+        max_iter=max_iter,
+        tol=tol,
+        refine=refine,
+        seed=seed,
+        backend=backend,
+        on_progress=on_progress,
+    )[0]
+
+
+def quantize_batch(
+    images: Sequence[Pixels],
+    k: int | str = 64,
+    *,
+    k_max: int = 20,
+    min_psnr: float = 32.0,
+    space: str = "rgb",
+    dither: float = 0.0,
+    palette: object = None,
+    curve: bool = False,
+    init: str = "k-means++",
+    n_init: int = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    refine: int = 1,
+    seed: int = 0,
+    backend: str = "auto",
+    on_progress: Progress | None = None,
+) -> list[QuantizedImage]:
+    """Reduce several pictures, of any sizes, each to its own palette.
+
+    Args:
+        images: As `pixels` of `quantize`, all on one device.
+        k: See `quantize`, as all that follow.
+        k_max: See `quantize`.
+        min_psnr: See `quantize`.
+        space: See `quantize`.
+        dither: See `quantize`.
+        palette: See `quantize`; the same for all.
+        curve: See `quantize`.
+        init: See `quantize`.
+        n_init: See `quantize`.
+        max_iter: See `quantize`.
+        tol: See `quantize`.
+        refine: See `quantize`.
+        seed: See `quantize`.
+        backend: See `quantize`.
+        on_progress: See `quantize`.
+
+    Returns:
+        One result for each, the same as it would be alone.
+
+    Raises:
+        ShapeError: See `quantize`.
+        OptionError: See `quantize`.
+        DeviceError: See `quantize`.
+
+    Example:
+        >>> [image.k for image in quantize_batch([np.zeros((1, 1, 3), np.uint8)] * 2)]
+        [1, 1]
+    """
+    options = QuantizeOptions(
+        k=k,
+        k_max=k_max,
+        min_psnr=min_psnr,
+        space=space,
+        dither=dither if isinstance(dither, str) else float(dither),
+        palette=None if palette is None else _check_palette(palette),
+        curve=curve,
+        init=init,
+        n_init=n_init,
+        max_iter=max_iter,
+        tol=tol,
+        refine=refine,
+        seed=seed,
+    )
+    tensors = [check_pixels(image) for image in images]
+    results = []
+    for i, (pixels, image) in enumerate(zip(tensors, images, strict=True)):
+
+        def report(share: float, i: int = i) -> None:
+            if on_progress:
+                on_progress((i + share) / len(tensors))
+
+        engine = backend_for(pixels.device, backend)
+        results.append(_in_kind_of(image, _quantize(engine, pixels, options, report)))
+    return results
+
+
+def _quantize(
+    engine: Backend, pixels: Tensor, options: QuantizeOptions, report: Progress
+) -> QuantizedImage:
+    """Go the one way through, for one picture."""
+    histogram = Histogram.from_pixels(pixels, engine)
+    if options.palette is not None:
+        return _draw(engine, histogram, _given(options.palette, histogram), options)
+    if options.k == "auto":
+        return _smallest(engine, histogram, options, report)
+    if options.k == "elbow":
+        curve = picture_curve(engine, histogram, range(1, options.k_max + 1), report)
+        chosen = replace(options, k=curve.knee or curve.ks[-1], curve=False)
+        image = _fit_and_draw(engine, histogram, chosen, report)
+        reason = "elbow" if image.k_reason == "asked" else image.k_reason
+        return replace(image, k_reason=reason, curve=curve, warnings=_no_knee(curve, image))
+    image = _fit_and_draw(engine, histogram, options, report)
+    if not options.curve:
+        return image
+    return replace(image, curve=picture_curve(engine, histogram, curve_ks(int(options.k))))
+
+
+def _smallest(
+    engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
+) -> QuantizedImage:
+    """Find the smallest k that is good enough: the curve says about where, fits decide."""
+    curve = picture_curve(engine, histogram, curve_ks(MAX_COLORS), report)
+    reached = [psnr_db(wcss, _working_shape(histogram)) for wcss in curve.wcss]
+    enough = [k for k, db in zip(curve.ks, reached, strict=True) if _meets(db, options)]
+
+    def fit(k: int) -> QuantizedImage:
+        image = _fit_and_draw(engine, histogram, replace(options, k=k), report)
+        reason = "min_psnr" if image.k_reason == "asked" else image.k_reason
+        return replace(image, k_reason=reason, curve=curve)
+
+    k = enough[0] if enough else MAX_COLORS
+    best = fit(k)
+    while not _meets(best.psnr_db, options) and k < MAX_COLORS:
+        k = min(MAX_COLORS, k + max(1, k // 16))
+        best = fit(k)
+    while k > 1 and _meets((smaller := fit(k - 1)).psnr_db, options):
+        k, best = k - 1, smaller
+    if _meets(best.psnr_db, options):
+        return best
+    short = f"{MAX_COLORS} colours reach {best.psnr_db:.1f} dB, not min_psnr={options.min_psnr:g}"
+    return replace(best, warnings=(*best.warnings, short))
+
+
+def _meets(db: float | None, options: QuantizeOptions) -> bool:
+    return db is None or db >= options.min_psnr
+
+
+def _working_shape(histogram: Histogram) -> tuple[int, int, int]:
+    return (*histogram.shape[:2], histogram.colors.shape[1])
+
+
+def _no_knee(curve: ElbowCurve, image: QuantizedImage) -> tuple[str, ...]:
+    if curve.knee is not None:
+        return image.warnings
+    return (*image.warnings, f"the curve has no knee: its last k, {curve.ks[-1]}, was taken")
+
+
+def _fit_and_draw(
+    engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
+) -> QuantizedImage:
+    """Cluster the colours into a palette and map the picture to it."""
+    k, distinct = int(options.k), len(histogram.colors)
+    if distinct <= k:
+        order = sort_key(histogram.colors).argsort(stable=True)
+        palette = Palette.from_colors(histogram.colors[order])
+        image = _draw(engine, histogram, palette, replace(options, dither=0.0))
+        warning = (f"the picture has {distinct} distinct colours, k={k} was asked",)
+        return replace(image, k_reason="distinct colors", warnings=warning if distinct < k else ())
+    reserved = histogram.has_transparent and k > 1
+    colors = histogram.colors[int(reserved) :]
+    weights = histogram.counts[int(reserved) :].double()
+    features = srgb8_to_features(colors, options.space)
+    fine = engine.pack([features], [weights], is_integral=True)
+    coarse = fine
+    if options.refine:
+        few, masses = coarsen(colors, features, weights, COARSE_POINTS)
+        coarse = engine.pack([few], [masses], is_integral=True)
+    start = options.fit(k - int(reserved)).run(engine, coarse, options.init, report).centroids
+    descent = descend(
+        engine,
+        fine,
+        [start],
+        max_iter=options.max_iter,
+        tol=options.tol,
+        on_iteration=lambda _: report(1.0),
+    )[0]
+    palette = _round_to_8_bits(engine, fine, descent.means, options.space)
+    image = _draw(engine, histogram, palette.with_transparent() if reserved else palette, options)
+    return replace(image, n_iter=descent.n_iter, converged=descent.converged)
+
+
+def _round_to_8_bits(engine: Backend, problem: Problems, means: Tensor, space: str) -> Palette:
+    """Round centroids, give the colours to the rounded ones, round their means: keep the better."""
+    palettes, errors = [], []
+    for _ in range(ROUNDINGS):
+        palette = Palette.from_features(means, space)
+        centroids = palette.to_features(space)
+        found = engine.assign_accumulate(problem, centroids, (0, len(centroids)))
+        palettes.append(palette)
+        errors.append(float(found.wcss[0]))
+        means = cluster_means(centroids, found)
+    return palettes[int(np.argmin(errors))]
+
+
+def _draw(
+    engine: Backend, histogram: Histogram, palette: Palette, options: QuantizeOptions
+) -> QuantizedImage:
+    """Map every pixel to the palette, drop computed entries that got none, measure the result."""
+    histogram = histogram.with_channels(palette.colors.shape[1])
+    mapping = map_pixels(engine, histogram, palette, options.space, options.dither)
+    indices, counts = mapping.indices, mapping.counts
+    if options.palette is None and not bool(counts.all()):
+        used = counts > 0
+        renumbered = used.cumsum(0).sub(1).clamp(min=0).to(torch.uint8)
+        indices, counts = renumbered[indices.long()], counts[used]
+        palette = palette.keep(used)
+    palette = palette.with_channels(histogram.shape[2])
+    return QuantizedImage(
+        indices=indices,
+        palette=palette.colors,
+        counts=counts,
+        centroids=palette.centroids,
+        wcss=mapping.wcss,
+        psnr_db=psnr_db(mapping.wcss, _working_shape(histogram)),
+        k_reason="asked",
+        unique_colors=len(histogram.colors),
+        curve=None,
+        n_iter=0,
+        converged=True,
+        seed=options.seed,
+        backend=engine.name,
+        device=str(indices.device),
+        warnings=(),
+    )
+
+
+def _given(colors: Tensor, histogram: Histogram) -> Palette:
+    """Take the caller's palette, with an entry for transparent pixels where they need one."""
+    if colors.shape[1] > histogram.shape[2]:
+        raise ShapeError("a palette with alpha needs a picture with alpha")
+    palette = Palette.from_colors(colors.to(histogram.colors.device))
+    palette = palette.with_channels(max(colors.shape[1], histogram.colors.shape[1]))
+    if histogram.has_transparent and bool((palette.colors[:, 3] > 0).all()):
+        palette = palette.with_transparent()
+    if len(palette.colors) > MAX_COLORS:
+        got = len(palette.colors)
+        raise OptionError("palette", f"{got} colours", f"1 to {MAX_COLORS}, transparency included")
+    return palette
+
+
+def _check_palette(palette: object) -> Tensor:
+    colors = as_tensor("palette", palette)
+    if colors.dtype != torch.uint8 or colors.ndim != 2 or colors.shape[1] not in (3, 4):  # noqa: PLR2004
+        raise ShapeError(f"a palette must be uint8 (m, 3) or (m, 4), got {tuple(colors.shape)}")
+    if not 1 <= len(colors) <= MAX_COLORS:
+        raise OptionError("palette", f"{len(colors)} colours", f"1 to {MAX_COLORS}")
+    return colors
+
+
+def _in_kind_of(original: object, image: QuantizedImage) -> QuantizedImage:
+    return replace(
+        image,
+        indices=like(image.indices, original),
+        palette=like(image.palette, original),
+        counts=like(image.counts, original),
+        centroids=like(image.centroids, original),
+    )
