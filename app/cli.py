@@ -228,7 +228,8 @@ def _progress_bar() -> "Iterator[OnProgress | None]":
         yield None
         return
     with click.progressbar(length=_BAR_STEPS, label="k-means", file=sys.stderr) as bar:
-        yield lambda share: bar.update(round(_BAR_STEPS * share) - bar.pos)
+        yield lambda share: bar.update(max(0, round(_BAR_STEPS * share) - bar.pos))
+        bar.update(_BAR_STEPS - bar.pos)
 
 
 def _report(answer: "CompressAnswer") -> None:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import BadPoints
 
-_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_LARGEST = 1e100  # so that squares, and sums of them, stay finite
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
 
 
 class _Body(BaseModel):

@@ -127,7 +127,9 @@ class CompressAnswer(PaletteAnswer):
     """A picture in k colours, its colours and its elbow curve."""
 
     image: EncodedPicture
-    wcss_curve: list[CurvePoint] | None = Field(description="null where it was not asked for")
+    wcss_curve: list[CurvePoint] | None = Field(
+        description="null where it was not asked for, or the palette was given"
+    )
 
 
 class ElbowAnswer(_Answer):

@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, to_thread
 
 from app.codecs import DecodedPicture, Limits, decode, encode
 from app.engine import Compute, ElbowJob, OnProgress, Outcome, QuantizeJob
-from app.errors import BodyTooLarge
+from app.errors import BadParameter, BodyTooLarge
 from app.options import CompressOptions, ElbowOptions, PaletteOptions
 from app.points import Points, looks_like_points, parse_points
 from app.schemas import (
@@ -37,6 +37,8 @@ from gpu_kmeans import ElbowCurve, QuantizedImage, __version__
 from gpu_kmeans.metrics import psnr_db
 
 T = TypeVar("T")
+_RGB = 3  # channels before alpha
+_OPAQUE = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,8 @@ class Service:
         picture, decode_ms = await self._timed(decode, encoded, self.limits)
         keywords = _given(options, leave_out={"format", "curve", "palette"})
         if options.palette is not None:
-            keywords["palette"] = _palette_array(options.palette)
+            has_alpha = picture.pixels.shape[2] > _RGB
+            keywords["palette"] = _palette_array(options.palette, has_alpha=has_alpha)
         job = QuantizeJob(
             pixels=picture.pixels,
             options=keywords | {"curve": with_curve},
@@ -153,19 +156,21 @@ class Service:
         return result, 1e3 * (time.perf_counter() - started_at)
 
 
-def _given(
-    options: ElbowOptions | PaletteOptions | CompressOptions, leave_out: set[str]
-) -> dict[str, Any]:
+def _given(options: PaletteOptions | CompressOptions, leave_out: set[str]) -> dict[str, Any]:
     """Only what was asked for goes on, so that the library's defaults hold everywhere."""
     return options.model_dump(exclude_unset=True, exclude=leave_out)
 
 
-def _palette_array(colors: str) -> np.ndarray:
-    """Read `#rrggbb` and `#rrggbbaa`; (m, 4) as soon as one has alpha."""
-    rows = [bytes.fromhex(color.removeprefix("#")) for color in colors.split(",")]
-    has_alpha = max(map(len, rows)) > 3  # noqa: PLR2004 - red, green, blue
-    padded = [row.ljust(4, b"\xff") if has_alpha else row for row in rows]
-    return np.array([list(row) for row in padded], np.uint8)
+def _palette_array(colors: str, *, has_alpha: bool) -> np.ndarray:
+    """Read `#rrggbb` and `#rrggbbaa`: (m, 4) for a picture with alpha, else (m, 3)."""
+    texts = colors.split(",")
+    rows = [list(bytes.fromhex(text.removeprefix("#")).ljust(4, b"\xff")) for text in texts]
+    palette = np.array(rows, np.uint8)
+    if has_alpha:
+        return palette
+    if palette[:, _RGB].min() < _OPAQUE:
+        raise BadParameter.of("palette", colors, "#rrggbb: this picture has no alpha")
+    return palette[:, :_RGB]
 
 
 def _colors(picture: DecodedPicture, outcome: Outcome[QuantizedImage]) -> dict[str, Any]:
@@ -197,9 +202,9 @@ def _entries(quantized: QuantizedImage) -> list[PaletteEntry]:
     n_pixels = quantized.indices.size
     return [
         PaletteEntry(
-            hex=f"#{bytes(color[:3]).hex()}",
-            rgb=tuple(color[:3]),
-            alpha=color[3] if len(color) > 3 else None,  # noqa: PLR2004 - red, green, blue
+            hex=f"#{bytes(color[:_RGB]).hex()}",
+            rgb=tuple(color[:_RGB]),
+            alpha=color[_RGB] if len(color) > _RGB else None,
             count=count,
             share=count / n_pixels,
         )

@@ -13,7 +13,6 @@ from app import service
 from app.engine import Engine, QuantizeJob
 from app.main import create_app
 from app.settings import Settings
-from gpu_kmeans.metrics import picture_wcss
 
 PATIENCE_S = 60  # how long a test that would otherwise hang waits before it fails
 
@@ -22,6 +21,12 @@ def compress(client, picture, **parameters):
     response = client.post("/compress", content=picture, params=parameters)
     assert response.status_code == 200, response.text
     return response.json()
+
+
+def premultiplied(pixels):
+    """What alpha lets through of each colour, and alpha itself, 0..255."""
+    colors, alpha = pixels[..., :3].astype(float), pixels[..., 3:].astype(float)
+    return np.concatenate([colors * alpha / 255, alpha], axis=-1)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 16, 64, 256])
@@ -155,7 +160,8 @@ def test_alpha_is_kept_and_counts_in_the_error(client):
     assert (returned[:3, :, 3] == 0).all()
     assert all("alpha" in entry for entry in answer["palette"])
     assert all(len(centroid) == 4 for centroid in answer["centroids"])
-    assert answer["wcss"] == pytest.approx(picture_wcss(pixels, returned))
+    before, after = (premultiplied(each) for each in (pixels, returned))
+    assert answer["wcss"] == pytest.approx(((before - after) ** 2).sum())
 
 
 def test_an_opaque_palette_speaks_of_no_alpha(client, photo_png):
@@ -170,6 +176,30 @@ def test_a_palette_of_ones_own_is_used_as_it_is(client, photo_png):
 
     colors = {tuple(color) for color in decoded(answer["image"]["data"]).reshape(-1, 3).tolist()}
     assert colors == {(0, 0, 0), (255, 255, 255)}
+
+
+@pytest.mark.parametrize("palette", ["000000ff,ffffff", "00000080,ffffff"])
+def test_a_palette_with_alpha_fits_a_picture_with_alpha(client, palette):
+    answer = compress(client, encoded(noise(9, 9, 4)), palette=palette)
+
+    alphas = {entry["alpha"] for entry in answer["palette"]}
+    assert {int(palette[6:8], 16), 255} <= alphas
+
+
+def test_opaque_palette_entries_may_say_so(client, photo_png):
+    plain, opaque = (
+        compress(client, photo_png, palette=palette)
+        for palette in ("000000,ffffff", "000000ff,ffffff")
+    )
+
+    assert plain["image"] == opaque["image"]
+
+
+def test_a_transparent_palette_entry_does_not_fit_an_opaque_picture(client, photo_png):
+    response = client.post("/compress?palette=00000080,ffffff", content=photo_png)
+
+    assert response.status_code == 422
+    assert (response.json()["code"], response.json()["parameter"]) == ("bad-parameter", "palette")
 
 
 def test_the_same_request_gives_the_same_bytes(client, photo_png):
