@@ -4,10 +4,7 @@ Heavy imports wait until a command runs, so that `--help` answers at once. Messa
 error; the exit code is 0, 2 for bad arguments, or 1 for bad input.
 """
 
-import asyncio
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,12 +158,14 @@ def serve(host: str | None, port: int | None) -> None:
 @click.option("--port", envvar="GPU_KMEANS_PORT", default=8000, show_default=True)
 def health(host: str, port: int) -> None:
     """Ask a running service whether it lives; exit code 0 if so."""
+    import urllib.request
+
     url = f"http://{_ANY_ADDRESS.get(host, host)}:{port}/healthz"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=_HEALTH_TIMEOUT_S) as response:
             click.echo(response.read())
-    except (OSError, urllib.error.URLError) as error:
+    except OSError as error:
         raise click.ClickException(f"{url} does not answer: {error}") from error
 
 
@@ -188,6 +187,8 @@ def _settings(given: dict[str, Any]) -> "Settings":
 
 def _run(use_case: "Callable[[Service, OnProgress | None], Coroutine[None, None, T]]") -> T:
     """Run a use case on a service of its own, with a progress bar."""
+    import asyncio
+
     from anyio import CapacityLimiter
 
     from app.codecs import Limits
