@@ -10,6 +10,8 @@ they must come out the same here and in the reference. `huge` is the largest num
 type.
 """
 
+from typing import no_type_check
+
 import numpy as np
 from numba import njit
 
@@ -24,6 +26,7 @@ _SUM = _COMPARE | {"reassoc"}  # what sums need: not for distances, whose bits m
 
 
 @njit(nogil=True, cache=True)
+@no_type_check
 def mark_colors(pixels, tables):
     """Return a bitmap of 2^24 bits, set where a Morton code occurs."""
     bitmap = np.zeros(1 << 18, np.uint64)
@@ -34,6 +37,7 @@ def mark_colors(pixels, tables):
 
 
 @njit(nogil=True, cache=True)
+@no_type_check
 def rank_colors(bitmap):
     """Return how many bits are set before each word, and in all."""
     ranks = np.empty(bitmap.size, np.int32)
@@ -45,6 +49,7 @@ def rank_colors(bitmap):
 
 
 @njit(nogil=True, cache=True)
+@no_type_check
 def count_colors(pixels, tables, bitmap, ranks, inverse, colors):
     """Return the counts of each rank; write each pixel's rank and each rank's colour."""
     counts = np.zeros(colors.shape[0], np.int32)
@@ -60,6 +65,7 @@ def count_colors(pixels, tables, bitmap, ranks, inverse, colors):
 
 
 @njit(nogil=True, cache=True)
+@no_type_check
 def _popcount(word):
     word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     pairs = np.uint64(0x3333333333333333)
@@ -68,31 +74,36 @@ def _popcount(word):
     return np.int32((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@njit(nogil=True, cache=True)
-def box_tiles(points, weights, is_integral):
-    """Return each tile's box and origin (3, 4, tiles), and its sums about it (6, tiles)."""
-    tiles = points.shape[1] // TILE
-    boxes = np.empty((3, 4, tiles), points.dtype)
-    sums = np.zeros((6, tiles))
-    for t in range(tiles):
+@njit(nogil=True, cache=True, fastmath=_SUM)
+@no_type_check
+def box_tiles(points, weights, is_integral, chunk, boxes, sums):
+    """Write each tile's box and origin (3, 4, tiles), and its sums about it (6, tiles)."""
+    for t in range(chunk[0], chunk[1]):
+        start = t * TILE
+        mass = scatter = 0.0
+        for i in range(TILE):
+            mass += weights[start + i]
         for j in range(4):
-            low = high = points[j, t * TILE]
-            for i in range(t * TILE, t * TILE + TILE):
-                low, high = min(low, points[j, i]), max(high, points[j, i])
+            low = high = points[j, start]
+            for i in range(TILE):
+                low, high = min(low, points[j, start + i]), max(high, points[j, start + i])
             origin = low + (high - low) / 2
             if is_integral:
                 origin = np.floor(origin)
             boxes[0, j, t], boxes[1, j, t], boxes[2, j, t] = low, high, origin
-            for i in range(t * TILE, t * TILE + TILE):
-                from_origin = np.float64(points[j, i]) - np.float64(boxes[2, j, t])
-                sums[j, t] += weights[i] * from_origin
-                sums[5, t] += weights[i] * from_origin * from_origin
-        for i in range(t * TILE, t * TILE + TILE):
-            sums[4, t] += weights[i]
-    return boxes, sums
+            origin = boxes[2, j, t]
+            moment = 0.0
+            for i in range(TILE):
+                shift = np.float64(points[j, start + i]) - np.float64(origin)
+                weighted = weights[start + i] * shift
+                moment += weighted
+                scatter += weighted * shift
+            sums[j, t] = moment
+        sums[4, t], sums[5, t] = mass, scatter
 
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
+@no_type_check
 def _box_bounds(low, high, centroids, count, near, far):
     """Write the squared distance from each centroid to the box's nearest and farthest point."""
     zero = low[0] - low[0]
@@ -112,6 +123,7 @@ def _box_bounds(low, high, centroids, count, near, far):
 
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
+@no_type_check
 def _survivors(near, far, count, rank, kept, huge):
     """Keep, in order, who may be among the `rank` nearest of some point of the box."""
     first = second = huge
@@ -127,6 +139,7 @@ def _survivors(near, far, count, rank, kept, huge):
 
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
+@no_type_check
 def _undominated(low, high, origin, centroids, kept, count):
     """Drop candidates that lose to the one nearest the middle at every corner of the box."""
     best, smallest = kept[0], np.float32(3e38)
@@ -151,6 +164,7 @@ def _undominated(low, high, origin, centroids, kept, count):
 
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
+@no_type_check
 def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge):
     """Return a table (k, COLUMNS) of sums (4), mass and WCSS of the tiles chunk[0]..chunk[1]."""
     k = centroids.shape[1]
@@ -189,6 +203,7 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
 
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
+@no_type_check
 def _pack_candidates(boxes, first, last, centroids, rank, near, far, outer, packed, huge):
     """Prune for several tiles at once; copy who is left side by side."""
     low, high = boxes[0, :, first].copy(), boxes[1, :, first].copy()
@@ -204,6 +219,7 @@ def _pack_candidates(boxes, first, last, centroids, rank, near, far, outer, pack
 
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
+@no_type_check
 def _nearest(points, start, packed, inner, count, scratch, huge):
     """Copy a tile's points into scratch and find each one's nearest candidate."""
     for i in range(TILE):
@@ -227,6 +243,7 @@ def _nearest(points, start, packed, inner, count, scratch, huge):
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
+@no_type_check
 def _add_tile(table, c, sums, origin, centroids, t):
     """Add a whole tile to centroid c, from its sums about its origin."""
     mass, wcss = sums[4, t], sums[5, t]
@@ -239,6 +256,7 @@ def _add_tile(table, c, sums, origin, centroids, t):
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
+@no_type_check
 def _add_masked(table, outer, inner, count, scratch, weights, start):
     """Add each candidate's share of a tile by a masked sum: few candidates, no scattering."""
     for q in range(count):
@@ -262,6 +280,7 @@ def _add_masked(table, outer, inner, count, scratch, weights, start):
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
+@no_type_check
 def _add_scattered(table, outer, inner, scratch, weights, start):
     """Add each point of a tile to its candidate."""
     for i in range(TILE):
@@ -274,6 +293,7 @@ def _add_scattered(table, outer, inner, scratch, weights, start):
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
+@no_type_check
 def assign_detail(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge):
     """Return a table (k, DETAIL_COLUMNS): as `assign`, then sums of squares (4) and utility.
 
@@ -314,6 +334,7 @@ def assign_detail(points, weights, boxes, sums, centroids, chunk, labels, is_int
 
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
+@no_type_check
 def _two_nearest(points, start, packed, inner, count, scratch, huge):
     """Do as `_nearest`, and keep the second smallest distance."""
     for i in range(TILE):
@@ -339,6 +360,7 @@ def _two_nearest(points, start, packed, inner, count, scratch, huge):
 
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
+@no_type_check
 def greedy_seeds(points, weights, boxes, size, uniforms):
     """Return the rows chosen by greedy k-means++; see the reference for the rule.
 
@@ -355,26 +377,33 @@ def greedy_seeds(points, weights, boxes, size, uniforms):
     chosen = np.empty(k, np.int64)
     chosen[0] = _draw(weights, nearest, potentials, size, uniforms[0, 0])
     for t in range(tiles):
-        _relax(points, weights, nearest, potentials, widest, chosen[0], t, True)
+        potentials[t], widest[t] = _relax(points, weights, nearest, chosen[0], t, True)
+    gaps, best_gaps = np.empty(tiles, points.dtype), np.empty(tiles, points.dtype)
     for s in range(1, k):
         if not potentials.sum() > 0:
             return chosen[:s]
         best, lowest = np.int64(0), 1e308
         for trial in range(trials):
             row = _draw(weights, nearest, potentials, size, uniforms[s, trial])
+            _box_gaps(boxes, points[:, row].copy(), gaps)
             potential = 0.0
             for t in range(tiles):
-                potential += _potential(points, weights, nearest, boxes, potentials, widest, row, t)
+                if gaps[t] < widest[t]:
+                    potential += _potential(points, weights, nearest, row, t)
+                else:
+                    potential += potentials[t]
             if potential < lowest:
                 best, lowest = row, potential
+                gaps, best_gaps = best_gaps, gaps
         chosen[s] = best
         for t in range(tiles):
-            if _box_distance(points, boxes, best, t) < widest[t]:
-                _relax(points, weights, nearest, potentials, widest, best, t, False)
+            if best_gaps[t] < widest[t]:
+                potentials[t], widest[t] = _relax(points, weights, nearest, best, t, False)
     return chosen
 
 
 @njit(nogil=True, cache=True)
+@no_type_check
 def _draw(weights, nearest, by_tile, size, uniform):
     """Return the first row where the running potential exceeds uniform x total, or the last."""
     target = uniform * by_tile.sum()
@@ -397,8 +426,9 @@ def _draw(weights, nearest, by_tile, size, uniform):
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
-def _relax(points, weights, nearest, potentials, widest, row, t, is_first):
-    """Lower a tile's distances to a new seed; renew its potential and largest distance."""
+@no_type_check
+def _relax(points, weights, nearest, row, t, is_first):
+    """Lower a tile's distances to a new seed; return its potential and largest distance."""
     p0, p1, p2, p3 = points[0, row], points[1, row], points[2, row], points[3, row]
     potential, largest = 0.0, p0 - p0
     for i in range(t * TILE, t * TILE + TILE):
@@ -408,14 +438,13 @@ def _relax(points, weights, nearest, potentials, widest, row, t, is_first):
         nearest[i] = distance
         potential += weights[i] * distance
         largest = max(largest, distance)
-    potentials[t], widest[t] = potential, largest
+    return potential, largest
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
-def _potential(points, weights, nearest, boxes, potentials, widest, row, t):
+@no_type_check
+def _potential(points, weights, nearest, row, t):
     """Return what a tile's potential would be with a new seed."""
-    if _box_distance(points, boxes, row, t) >= widest[t]:
-        return potentials[t]
     p0, p1, p2, p3 = points[0, row], points[1, row], points[2, row], points[3, row]
     potential = 0.0
     for i in range(t * TILE, t * TILE + TILE):
@@ -426,15 +455,21 @@ def _potential(points, weights, nearest, boxes, potentials, widest, row, t):
 
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
-def _box_distance(points, boxes, row, t):
-    total = boxes[0, 0, t] - boxes[0, 0, t]
-    for j in range(4):
-        outside = max(boxes[0, j, t] - points[j, row], points[j, row] - boxes[1, j, t])
-        total += max(outside, 0) ** 2
-    return total
+@no_type_check
+def _box_gaps(boxes, point, gaps):
+    """Write the squared distance from a point to each tile's box."""
+    p0, p1, p2, p3 = point[0], point[1], point[2], point[3]
+    zero = p0 - p0
+    for t in range(gaps.size):
+        g0 = max(max(boxes[0, 0, t] - p0, p0 - boxes[1, 0, t]), zero)
+        g1 = max(max(boxes[0, 1, t] - p1, p1 - boxes[1, 1, t]), zero)
+        g2 = max(max(boxes[0, 2, t] - p2, p2 - boxes[1, 2, t]), zero)
+        g3 = max(max(boxes[0, 3, t] - p3, p3 - boxes[1, 3, t]), zero)
+        gaps[t] = ((g0 * g0 + g1 * g1) + g2 * g2) + g3 * g3
 
 
 @njit(nogil=True, cache=True)
+@no_type_check
 def diffuse(table, inverse, palette, strength):
     """Return palette indices (h, w) with Floyd-Steinberg diffusion, as the reference defines it."""
     h, w = inverse.shape
