@@ -75,6 +75,8 @@ def srgb8_to_features(colors: UInt8[Tensor, "n c"], space: str) -> Float[Tensor,
         tensor([[2040.,    0.,    8.]])
     """
     check_space(space)
+    if space == "rgb" and colors.shape[1] == 3:  # noqa: PLR2004 - no need to leave float32
+        return colors.to(torch.float32) * STEPS
     features, offset = _opaque_features(colors[:, :3], space)
     if colors.shape[1] == 3:  # noqa: PLR2004
         return features.to(torch.float32)

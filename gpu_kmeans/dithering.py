@@ -12,6 +12,7 @@ References:
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend
@@ -21,8 +22,6 @@ from gpu_kmeans.metrics import premultiplied
 from gpu_kmeans.palette import Palette
 
 __all__ = ["Mapping", "map_pixels"]
-
-_CHUNK_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,13 @@ class Mapping:
 
 
 def map_pixels(
-    engine: Backend, histogram: Histogram, palette: Palette, space: str, dither: float
+    engine: Backend,
+    histogram: Histogram,
+    palette: Palette,
+    labels: Int[Tensor, " n"],
+    *,
+    space: str,
+    dither: float,
 ) -> Mapping:
     """Give every pixel its palette entry.
 
@@ -49,6 +54,7 @@ def map_pixels(
         engine: Who computes.
         histogram: The picture; with alpha wherever the palette has it.
         palette: Of as many channels as the histogram's colours.
+        labels: The entry nearest to each colour of the histogram.
         space: Where colours are compared.
         dither: Strength of the error diffusion, in [0, 1].
 
@@ -56,34 +62,29 @@ def map_pixels(
         The mapping. Never raises.
     """
     h, w, _ = histogram.shape
-    features = srgb8_to_features(histogram.colors, space)
-    entries = palette.to_features(space)
-    problem = engine.pack([features], [histogram.counts.double()], is_integral=True)
-    found = engine.assign_accumulate(problem, entries, (0, len(entries)), labels=True)
-    labels = found.labels.long()
     nearest = labels.to(torch.uint8).index_select(0, histogram.inverse).reshape(h, w)
     if not dither:
-        counts = torch.bincount(labels, histogram.counts.double(), len(entries)).long()
-        wcss = _weighted_wcss(histogram.colors, palette.colors[labels], histogram.counts)
+        counts = torch.bincount(labels, histogram.counts.double(), len(palette.colors)).long()
+        wcss = _weighted_wcss(histogram.colors, palette.colors, labels, histogram.counts)
         return Mapping(indices=nearest, counts=counts, wcss=wcss)
+    features, entries = srgb8_to_features(histogram.colors, space), palette.to_features(space)
     inverse = histogram.inverse.reshape(h, w)
     indices = engine.diffuse(features, inverse, entries, dither)
     if histogram.has_transparent:  # what is invisible takes no part
         indices = torch.where(inverse == 0, nearest, indices)
-    counts = torch.bincount(indices.reshape(-1), minlength=len(entries))
-    pairs = zip(
-        histogram.inverse.split(_CHUNK_PIXELS),
-        indices.reshape(-1).split(_CHUNK_PIXELS),
-        strict=True,
-    )
-    total = sum(
-        _weighted_wcss(histogram.colors[a.long()], palette.colors[b.long()], None) for a, b in pairs
-    )
-    return Mapping(indices=indices, counts=counts, wcss=total)
+    pairs = histogram.inverse.long() * len(entries) + indices.reshape(-1)
+    seen, times = torch.unique(pairs, return_counts=True)
+    labels = seen % len(entries)
+    colors = histogram.colors[seen // len(entries)]
+    counts = torch.bincount(labels, times.double(), len(entries)).long()
+    wcss = _weighted_wcss(colors, palette.colors, labels, times)
+    return Mapping(indices=indices, counts=counts, wcss=wcss)
 
 
-def _weighted_wcss(before: Tensor, after: Tensor, counts: Tensor | None) -> float:
+def _weighted_wcss(colors: Tensor, entries: Tensor, labels: Tensor, counts: Tensor) -> float:
     """Add up squared differences in whole numbers: exact, whatever the order."""
-    squares = ((premultiplied(before) - premultiplied(after)) ** 2).sum(dim=1)
-    total = int((squares if counts is None else squares * counts).sum())
-    return total / (1 if before.shape[1] == 3 else 255**2)  # noqa: PLR2004
+    total = 0
+    for before, after in zip(premultiplied(colors).T, premultiplied(entries).T, strict=True):
+        difference = (before - after[labels]).long()
+        total += int((difference * difference * counts).sum())
+    return total / (1 if colors.shape[1] == 3 else 255**2)  # noqa: PLR2004

@@ -32,7 +32,7 @@ from gpu_kmeans.seeding import distinct_rows
 
 __all__ = ["ElbowCurve", "curve_ks", "elbow", "picture_curve"]
 
-STEPS_PER_K = 4  # Lloyd iterations after each split
+STEPS_PER_K = 5  # passes over the points after each split
 DENSE_KS = 16
 KS_PER_OCTAVE = 8
 Progress = Callable[[float], None]
@@ -213,12 +213,9 @@ def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]
     found = engine.assign_accumulate(problem, origin, (0, 1))
     centroids = place_means(problem, origin, found)
     yield centroids
-    for k in range(2, last + 1):
-        found = engine.assign_accumulate(problem, centroids, (0, k - 1), detail=True)
-        centroids = split_widest(problem, centroids, found, 1)
-        for _ in range(STEPS_PER_K):
-            found = engine.assign_accumulate(problem, centroids, (0, k))
-            centroids = place_means(problem, centroids, found)
+    for _ in range(1, last):
+        centroids = split_widest(engine, problem, centroids, 1)
+        centroids, _ = engine.settle(problem, centroids, steps=STEPS_PER_K, still=0.0)
         yield centroids
 
 

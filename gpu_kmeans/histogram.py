@@ -86,28 +86,30 @@ def coarsen(
     """
     if len(colors) <= target:
         return features, weights
-    codes = morton_codes(colors).cpu().numpy()
-    codes, sums, masses = _finest_cells(codes, features, weights, colors.shape[1])
-    starts = _merge_cells(codes, sums, masses, target, colors.shape[1])
-    total, mass = np.add.reduceat(sums, starts, axis=0), np.add.reduceat(masses, starts)
+    starts, shift = _finest_cells(colors.cpu().numpy())
+    values, masses = features.cpu().numpy(), weights.cpu().numpy()
+    columns = [np.add.reduceat(values[:, j] * masses, starts) for j in range(values.shape[1])]
+    sums, masses = np.stack(columns, axis=1), np.add.reduceat(masses, starts)
+    corners = colors[torch.from_numpy(starts).to(colors.device)] >> shift
+    codes = morton_codes(corners).cpu().numpy()
+    firsts = _merge_cells(codes, sums, masses, target, colors.shape[1])
+    total, mass = np.add.reduceat(sums, firsts, axis=0), np.add.reduceat(masses, firsts)
     points = np.floor(total / mass[:, None] + 0.5)
     return torch.from_numpy(points).to(features), torch.from_numpy(mass).to(weights)
 
 
-def _finest_cells(
-    codes: np.ndarray, features: Tensor, weights: Tensor, channels: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Add up the points of each cell, at the finest level that has few enough cells."""
-    for _ in range(8):
-        starts = _run_starts(codes)
-        if len(starts) <= FINEST_CELLS:
+def _finest_cells(colors: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return where the cells begin at the finest level of few enough, and that level's shift."""
+    packed = np.zeros(len(colors), np.uint32)
+    for column in colors.T:
+        packed = packed << 8 | column
+    changed = np.concatenate([[np.uint32(0xFFFFFFFF)], packed[1:] ^ packed[:-1]])
+    for shift in range(8):
+        mask = np.uint32((0xFF >> shift << shift) * 0x01010101)
+        begins = (changed & mask) != 0
+        if np.count_nonzero(begins) <= FINEST_CELLS:
             break
-        codes = codes >> channels
-    cell = torch.from_numpy(np.repeat(np.arange(len(starts)), np.diff(starts, append=len(codes))))
-    weighted = features.double() * weights[:, None]
-    columns = [torch.bincount(cell.to(weights.device), c) for c in (*weighted.T, weights)]
-    table = torch.stack(columns, dim=1).cpu().numpy()
-    return codes[starts], table[:, :-1], table[:, -1]
+    return np.flatnonzero(begins), shift
 
 
 def _merge_cells(

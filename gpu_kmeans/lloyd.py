@@ -244,6 +244,7 @@ def descend(
     *,
     max_iter: int,
     tol: float,
+    still: float = 0.0,
     on_iteration: Callable[[int], None] = lambda _: None,
 ) -> list[Descent]:
     """Run Lloyd's iteration on several problems side by side, each until its own stop.
@@ -254,6 +255,7 @@ def descend(
         centroids: First centroids of each problem; of integral problems, whole numbers.
         max_iter: The most iterations.
         tol: See `kmeans`.
+        still: Stop as well once the WCSS falls by less than this share of it.
         on_iteration: Called before each iteration with its number, from 0.
 
     Returns:
@@ -269,9 +271,11 @@ def descend(
         accumulated = engine.assign_accumulate(problems, *_packed(current), active=active)
         moved = _move(engine, problems, current, accumulated, active)
         for b in active:
-            histories[b].append(float(accumulated.wcss[b]))
+            wcss = float(accumulated.wcss[b])
             shift = ((moved[b].double() - current[b].double()) ** 2).sum()
-            converged[b] = bool(shift <= limits[b])
+            rests = bool(histories[b]) and histories[b][-1] - wcss < still * wcss
+            converged[b] = rests or bool(shift <= limits[b])
+            histories[b].append(wcss)
             current[b] = moved[b]
         active = [b for b in active if not converged[b]]
         if not active:

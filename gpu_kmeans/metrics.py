@@ -44,7 +44,7 @@ def picture_wcss(
 
 
 def premultiplied(colors: UInt8[Tensor, "n c"]) -> Tensor:
-    """Return whole numbers (n, c) int64: the levels, or with alpha, level x alpha and 255 x alpha.
+    """Return whole numbers (n, c): the levels, or with alpha, level x alpha and 255 x alpha.
 
     Never raises.
 
@@ -52,9 +52,9 @@ def premultiplied(colors: UInt8[Tensor, "n c"]) -> Tensor:
         >>> premultiplied(torch.tensor([[1, 2, 3, 255]], dtype=torch.uint8))
         tensor([[  255,   510,   765, 65025]])
     """
-    values = colors.long()
     if colors.shape[1] == 3:  # noqa: PLR2004
-        return values
+        return colors.to(torch.int32)
+    values = colors.long()
     return torch.cat([values[:, :3], torch.full_like(values[:, 3:], 255)], dim=1) * values[:, 3:]
 
 

@@ -32,6 +32,7 @@ __all__ = ["QuantizedImage", "quantize", "quantize_batch"]
 
 Pixels = UInt8[Tensor, "h w c"] | UInt8[np.ndarray, "h w c"]
 Progress = Callable[[float], None]
+STILL = 3e-5  # the search has done its work: what further iterations gain is below what it may miss
 ROUNDINGS = 2  # of the centroids to 8 bits, with a pass over the colours after each
 
 
@@ -367,8 +368,8 @@ def _fit_and_draw(
         warning = (f"the picture has {distinct} distinct colours, k={k} was asked",)
         return replace(image, k_reason="distinct colors", warnings=warning if distinct < k else ())
     reserved = histogram.has_transparent and k > 1
-    colors = histogram.colors[int(reserved) :]
-    weights = histogram.counts[int(reserved) :].double()
+    visible = slice(int(reserved), None)
+    colors, weights = histogram.colors[visible], histogram.counts[visible].double()
     features = srgb8_to_features(colors, options.space)
     fine = engine.pack([features], [weights], is_integral=True)
     coarse = fine
@@ -382,32 +383,45 @@ def _fit_and_draw(
         [start],
         max_iter=options.max_iter,
         tol=options.tol,
+        still=STILL if options.refine else 0.0,
         on_iteration=lambda _: report(1.0),
     )[0]
-    palette = _round_to_8_bits(engine, fine, descent.means, options.space)
-    image = _draw(engine, histogram, palette.with_transparent() if reserved else palette, options)
+    palette, labels = _round_to_8_bits(engine, fine, descent.means, options.space)
+    if reserved:
+        palette = palette.with_transparent()
+        labels = torch.nn.functional.pad(labels + 1, (1, 0))
+    image = _draw(engine, histogram, palette, options, labels)
     return replace(image, n_iter=descent.n_iter, converged=descent.converged)
 
 
-def _round_to_8_bits(engine: Backend, problem: Problems, means: Tensor, space: str) -> Palette:
+def _round_to_8_bits(
+    engine: Backend, problem: Problems, means: Tensor, space: str
+) -> tuple[Palette, Tensor]:
     """Round centroids, give the colours to the rounded ones, round their means: keep the better."""
-    palettes, errors = [], []
+    tries = []
     for _ in range(ROUNDINGS):
         palette = Palette.from_features(means, space)
         centroids = palette.to_features(space)
-        found = engine.assign_accumulate(problem, centroids, (0, len(centroids)))
-        palettes.append(palette)
-        errors.append(float(found.wcss[0]))
+        found = engine.assign_accumulate(problem, centroids, (0, len(centroids)), labels=True)
+        tries.append((float(found.wcss[0]), palette, found.labels.long()))
         means = cluster_means(centroids, found)
-    return palettes[int(np.argmin(errors))]
+    return min(tries, key=lambda t: t[0])[1:]
 
 
 def _draw(
-    engine: Backend, histogram: Histogram, palette: Palette, options: QuantizeOptions
+    engine: Backend,
+    histogram: Histogram,
+    palette: Palette,
+    options: QuantizeOptions,
+    labels: Tensor | None = None,
 ) -> QuantizedImage:
     """Map every pixel to the palette, drop computed entries that got none, measure the result."""
     histogram = histogram.with_channels(palette.colors.shape[1])
-    mapping = map_pixels(engine, histogram, palette, options.space, options.dither)
+    if labels is None:
+        labels = _nearest_entries(engine, histogram, palette, options.space)
+    mapping = map_pixels(
+        engine, histogram, palette, labels, space=options.space, dither=options.dither
+    )
     indices, counts = mapping.indices, mapping.counts
     if options.palette is None and not bool(counts.all()):
         used = counts > 0
@@ -432,6 +446,13 @@ def _draw(
         device=str(indices.device),
         warnings=(),
     )
+
+
+def _nearest_entries(engine: Backend, histogram: Histogram, palette: Palette, space: str) -> Tensor:
+    features, entries = srgb8_to_features(histogram.colors, space), palette.to_features(space)
+    problem = engine.pack([features], [histogram.counts.double()], is_integral=True)
+    found = engine.assign_accumulate(problem, entries, (0, len(entries)), labels=True)
+    return found.labels.long()
 
 
 def _given(colors: Tensor, histogram: Histogram) -> Palette:

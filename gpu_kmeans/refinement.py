@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gpu_kmeans.backends import Accumulated, Backend, Problems
+from gpu_kmeans.backends import Backend, Problems
 from gpu_kmeans.backends.reference import sq_distances
 from gpu_kmeans.distances import cluster_means, place, place_means
 
@@ -27,8 +27,9 @@ __all__ = ["REFINE_LEVELS", "refine_centroids"]
 
 REFINE_LEVELS = {0: 0, 1: 30, 2: 200}  # level -> breaths
 WIDEST_BREATH = 0.4  # share of the clusters split in the first breath
-STEPS_IN, STEPS_OUT = 4, 6  # Lloyd iterations after splitting, and after removing
+STEPS_IN, STEPS_OUT = 5, 7  # passes after splitting, and after removing; the last one only measures
 STILL = 1e-4  # settling ends when the WCSS falls by less than this share
+_TINY = np.finfo(np.float64).tiny
 REACH = 0.8  # standard deviations between a cluster's mean and either half: E|x| of a normal
 
 
@@ -57,91 +58,71 @@ def refine_centroids(
     k = len(centroids)
     if k == 1 or not breaths:
         return centroids
-    best, lowest = _settle(engine, problem, centroids, 2 * STEPS_OUT)
+    best, lowest = engine.settle(problem, centroids, steps=2 * STEPS_OUT, still=STILL)
     for i, share in enumerate(np.geomspace(WIDEST_BREATH, 1 / k, breaths)):
         on_progress(i / breaths)
         extra = max(1, int(share * k))
-        wider = _breathe_in(engine, problem, best, extra, rng)
-        narrower = _breathe_out(engine, problem, wider, extra)
-        candidate, wcss = _settle(engine, problem, narrower, STEPS_OUT)
+        luck = rng.standard_exponential(k)
+        wider = split_widest(engine, problem, best, extra, luck)
+        wider, _ = engine.settle(problem, wider, steps=STEPS_IN, still=STILL)
+        narrower = _drop_least_useful(engine, problem, wider, extra)
+        candidate, wcss = engine.settle(problem, narrower, steps=STEPS_OUT, still=STILL)
         if wcss < lowest:
             best, lowest = candidate, wcss
     return best
 
 
 def split_widest(
+    engine: Backend,
     problem: Problems,
     centroids: Float[Tensor, "k d"],
-    found: Accumulated,
     extra: int,
-    luck: Float[Tensor, " k"] | None = None,
+    luck: Float[np.ndarray, " k"] | None = None,
 ) -> Float[Tensor, "m d"]:
     """Split the clusters that gain most into two halves along their widest coordinate.
 
     Args:
+        engine: Who computes.
         problem: A single problem.
         centroids: Its centroids.
-        found: What a pass with detail found about them.
         extra: How many to split.
         luck: What to divide the gains by; None for none.
 
     Returns:
-        The centroids, the split ones moved to one half, followed by the other halves. Never raises.
+        The centroids, moved to their means, the split ones to one half of their cluster, followed
+        by the other halves. Never raises.
     """
-    means = cluster_means(centroids, found)
-    masses = found.masses.clamp(min=torch.finfo(torch.float64).tiny)[:, None]
-    variances = (found.squares / masses - means**2).clamp(min=0)
-    widest, coordinate = variances.max(dim=1)
-    gains = found.masses * widest
-    order = (gains if luck is None else gains / luck).argsort(descending=True, stable=True)
-    split = order[:extra]
-    half = torch.zeros_like(means[split])
-    half.scatter_(1, coordinate[split, None], REACH * widest[split, None].sqrt())
-    both = torch.cat([means.index_add(0, split, half), means[split] - half])
-    return place(problem, both)
-
-
-def _breathe_in(
-    engine: Backend, problem: Problems, centroids: Tensor, extra: int, rng: np.random.Generator
-) -> Tensor:
-    """Add centroids where clusters are wide, and let them settle a little."""
     found = engine.assign_accumulate(problem, centroids, (0, len(centroids)), detail=True)
-    luck = torch.from_numpy(rng.standard_exponential(len(centroids))).to(found.masses)
-    wider = split_widest(problem, centroids, found, extra, luck)
-    for _ in range(STEPS_IN):
-        found = engine.assign_accumulate(problem, wider, (0, len(wider)))
-        wider = place_means(problem, wider, found)
-    return wider
+    means = cluster_means(centroids, found).cpu().numpy()
+    masses, squares = found.masses.cpu().numpy(), found.squares.cpu().numpy()
+    variances = squares / np.maximum(masses, _TINY)[:, None] - means**2
+    coordinate = variances.argmax(axis=1)
+    widest = np.maximum(variances[np.arange(len(means)), coordinate], 0)
+    gains = masses * widest if luck is None else masses * widest / luck
+    split = np.argsort(-gains, kind="stable")[:extra]
+    half = np.zeros((len(split), means.shape[1]))
+    half[np.arange(len(split)), coordinate[split]] = REACH * np.sqrt(widest[split])
+    both = np.concatenate([means, means[split] - half])
+    both[split] += half
+    return place(problem, torch.from_numpy(both).to(centroids.device))
 
 
-def _breathe_out(engine: Backend, problem: Problems, centroids: Tensor, extra: int) -> Tensor:
-    """Remove centroids that are missed least, but not one beside another that has just gone."""
+def _drop_least_useful(
+    engine: Backend, problem: Problems, centroids: Float[Tensor, "m d"], extra: int
+) -> Float[Tensor, "k d"]:
+    """Move centroids to their means and remove those missed least.
+
+    One beside another that has just gone is kept: it must now serve that one's points too.
+    """
     found = engine.assign_accumulate(problem, centroids, (0, len(centroids)), detail=True)
-    neighbor = sq_distances(centroids, centroids).fill_diagonal_(torch.inf).argmin(dim=1).tolist()
-    order = found.utilities.argsort(stable=True).tolist()
-    gone: dict[int, None] = {}
-    needed: set[int] = set()
+    distances = sq_distances(centroids.cpu(), centroids.cpu()).numpy()
+    np.fill_diagonal(distances, np.inf)
+    neighbor = distances.argmin(axis=1)
+    gone, needed = np.zeros((2, len(centroids)), bool)
+    order = np.argsort(found.utilities.cpu().numpy(), kind="stable")
     for c in order:
-        if len(gone) < extra and c not in needed:
-            gone[c] = None
-            needed.add(neighbor[c])
-    for c in order:  # where neighbours need each other all around, usefulness alone decides
-        if len(gone) < extra:
-            gone[c] = None
-    kept = [c for c in range(len(centroids)) if c not in gone]
-    return place_means(problem, centroids, found)[kept]
-
-
-def _settle(
-    engine: Backend, problem: Problems, centroids: Tensor, steps: int
-) -> tuple[Tensor, float]:
-    """Run a few Lloyd iterations; return the last centroids whose WCSS is known, and it."""
-    previous = float("inf")
-    for _ in range(steps):
-        found = engine.assign_accumulate(problem, centroids, (0, len(centroids)))
-        wcss = float(found.wcss[0])
-        if previous - wcss <= STILL * wcss:
-            return centroids, wcss
-        previous, last = wcss, centroids
-        centroids = place_means(problem, centroids, found)
-    return last, previous
+        if gone.sum() < extra and not needed[c]:
+            gone[c] = needed[neighbor[c]] = True
+    # Where neighbours need each other all around, usefulness alone decides.
+    gone[order[~gone[order]][: extra - gone.sum()]] = True
+    return place_means(problem, centroids, found)[torch.from_numpy(~gone).to(centroids.device)]

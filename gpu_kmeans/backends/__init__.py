@@ -113,6 +113,16 @@ class Backend(Protocol):
         """Give each point of the active problems its nearest centroid and add it up there."""
         ...
 
+    def settle(
+        self, problem: Problems, centroids: Float[Tensor, "k d"], *, steps: int, still: float
+    ) -> tuple[Float[Tensor, "k d"], float]:
+        """Run up to `steps` Lloyd iterations on one problem; stop below a fall of `still` x WCSS.
+
+        Returns the last centroids whose WCSS is known, and it: nothing is computed for its own
+        sake, so they have moved `steps` - 1 times at most. A centroid that gets nothing stays.
+        """
+        ...
+
     def seed(
         self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "k trials"]]
     ) -> list[Int[Tensor, " m"]]:

@@ -40,6 +40,7 @@ from gpu_kmeans.backends import Accumulated, Problems, kernels
 from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
 
+_NO_LABELS = np.empty(0, np.int32)
 CHUNK_TILES = 512  # 32 thousand points: some 0.1 ms of work, above the price of handing it over
 CHUNK_PIXELS = 1 << 18
 PRUNED_DIMENSIONS = 4  # a box of 64 neighbours prunes little in more
@@ -154,6 +155,18 @@ class CpuBackend:
             utilities=result[:, 10] if detail else result[:0, 0],
         )
 
+    def settle(
+        self, problem: Problems, centroids: Float[Tensor, "k d"], *, steps: int, still: float
+    ) -> tuple[Float[Tensor, "k d"], float]:
+        """Run Lloyd iterations in one compiled call, in one thread: it is for small problems."""
+        if problem.layout is None:
+            return self._reference.settle(problem, centroids, steps=steps, still=still)
+        tiles = _tiles_of(problem)[0]
+        moved, wcss = kernels.settle(
+            *_kernel_arguments(tiles, centroids.numpy(), problem.is_integral), steps, still
+        )
+        return torch.from_numpy(moved[: centroids.shape[1]].T.copy()), wcss
+
     def seed(
         self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
     ) -> list[Int[Tensor, " _m"]]:
@@ -189,32 +202,39 @@ def _assign(
     tiles: Tiles, centroids: np.ndarray, labels: np.ndarray, *, detail: bool, is_integral: bool
 ) -> np.ndarray:
     """Run the kernel over the chunks of one problem and add their tables in order."""
-    k, d = centroids.shape
-    padded = np.zeros((4, k), tiles.points.dtype)
-    padded[:d] = centroids.T
     own = np.empty(tiles.points.shape[1] if len(labels) else 0, np.int32)
+    kernel = kernels.assign_detail if detail else kernels.assign
+    whole = _kernel_arguments(tiles, centroids, is_integral)
 
     def run(chunk: tuple[int, int]) -> np.ndarray:
-        kernel = kernels.assign_detail if detail else kernels.assign
-        found: np.ndarray = kernel(
-            tiles.points,
-            tiles.weights,
-            tiles.boxes,
-            tiles.sums,
-            padded,
-            chunk,
-            own,
-            is_integral,
-            np.finfo(padded.dtype).max,
-        )
+        found: np.ndarray = kernel(*whole[:5], chunk, own, *whole[7:])
         return found
 
-    count = tiles.boxes.shape[2]
-    chunks = [(a, min(a + CHUNK_TILES, count)) for a in range(0, count, CHUNK_TILES)]
-    table = functools.reduce(np.add, _parallel(run, chunks))
+    table = functools.reduce(np.add, _parallel(run, _tile_chunks(tiles.boxes.shape[2])))
     if len(labels):
         labels[slice(None) if tiles.order is None else tiles.order] = own[: tiles.size]
     return table
+
+
+def _kernel_arguments(
+    tiles: Tiles,
+    centroids: np.ndarray,
+    is_integral: bool,  # noqa: FBT001
+) -> tuple[object, ...]:
+    """Return what the kernels take, for all tiles and no labels."""
+    padded = np.zeros((4, len(centroids)), tiles.points.dtype)
+    padded[: centroids.shape[1]] = centroids.T
+    return (
+        tiles.points,
+        tiles.weights,
+        tiles.boxes,
+        tiles.sums,
+        padded,
+        (0, tiles.boxes.shape[2]),
+        _NO_LABELS,
+        is_integral,
+        np.finfo(tiles.points.dtype).max,
+    )
 
 
 def _lay_out(points: np.ndarray, weights: np.ndarray, *, is_integral: bool) -> Tiles:
@@ -225,7 +245,12 @@ def _lay_out(points: np.ndarray, weights: np.ndarray, *, is_integral: bool) -> T
     padded[:, n:] = padded[:, n - 1 : n]
     padded_weights = np.zeros(padded.shape[1])
     padded_weights[:n] = weights if order is None else weights[order]
-    boxes, sums = kernels.box_tiles(padded, padded_weights, is_integral)
+    tiles = padded.shape[1] // TILE
+    boxes, sums = np.empty((3, 4, tiles), points.dtype), np.empty((6, tiles))
+    _parallel(
+        lambda chunk: kernels.box_tiles(padded, padded_weights, is_integral, chunk, boxes, sums),
+        _tile_chunks(tiles),
+    )
     return Tiles(points=padded, weights=padded_weights, order=order, size=n, boxes=boxes, sums=sums)
 
 
@@ -244,6 +269,11 @@ def _morton_tables() -> np.ndarray:
     columns = [[levels, zeros, zeros], [zeros, levels, zeros], [zeros, zeros, levels]]
     codes = [morton_codes(torch.stack(column, dim=1)) for column in columns]
     return torch.stack(codes).to(torch.int32).numpy()
+
+
+def _tile_chunks(count: int) -> list[tuple[int, int]]:
+    """Fixed chunks, whatever the threads: the order of addition is part of the answer."""
+    return [(a, min(a + CHUNK_TILES, count)) for a in range(0, count, CHUNK_TILES)]
 
 
 def _pixel_chunks(n: int) -> list[tuple[int, int]]:

@@ -204,6 +204,27 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
 @no_type_check
+def settle(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge, steps, still):
+    """Return centroids (4, k) after up to `steps` passes, and the WCSS of the last measured."""
+    previous = np.float64(0)
+    current, last = centroids, centroids
+    for step in range(steps):
+        table = assign(points, weights, boxes, sums, current, chunk, labels, is_integral, huge)
+        wcss = table[:, 5].sum()
+        if step and previous - wcss <= still * wcss:
+            return current, wcss
+        previous, last = wcss, current
+        current = current.copy()
+        for c in range(current.shape[1]):
+            if table[c, 4] > 0:
+                for j in range(4):
+                    mean = table[c, j] / table[c, 4]
+                    current[j, c] = np.floor(mean + 0.5) if is_integral else mean
+    return last, previous
+
+
+@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@no_type_check
 def _pack_candidates(boxes, first, last, centroids, rank, near, far, outer, packed, huge):
     """Prune for several tiles at once; copy who is left side by side."""
     low, high = boxes[0, :, first].copy(), boxes[1, :, first].copy()

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from gpu_kmeans.backends import Accumulated, Problems
+from gpu_kmeans.distances import place_means
 
 CHUNK_PAIRS = (
     1 << 21
@@ -101,6 +102,20 @@ class ReferenceBackend:
             squares=squares if detail else squares[:0],
             utilities=utilities if detail else utilities[:0],
         )
+
+    def settle(
+        self, problem: Problems, centroids: Float[Tensor, "k d"], *, steps: int, still: float
+    ) -> tuple[Float[Tensor, "k d"], float]:
+        """Run Lloyd iterations, one pass over the points each."""
+        previous = float("inf")
+        for _ in range(steps):
+            found = self.assign_accumulate(problem, centroids, (0, len(centroids)))
+            wcss = float(found.wcss[0])
+            if previous - wcss <= still * wcss:
+                return centroids, wcss
+            previous, last = wcss, centroids
+            centroids = place_means(problem, centroids, found)
+        return last, previous
 
     def seed(
         self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
