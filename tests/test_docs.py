@@ -1,16 +1,22 @@
 """The documents tell the truth: their code runs, their commands exist, their pictures are there."""
 
+import argparse
 import doctest
 import itertools
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from fastapi.testclient import TestClient
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from app.cli import main
 from app.errors import TABLE
+from app.main import create_app
 from app.options import CompressOptions, ElbowOptions, PaletteOptions
 from app.schemas import (
     CompressAnswer,
@@ -53,6 +59,28 @@ def blocks(language: str) -> list:
     return found
 
 
+def shell_lines(beginning: str) -> list[str]:
+    """Every line of a shell block that begins so, once."""
+    lines = [line for block in blocks("sh") for line in block.values[0].splitlines()]
+    return sorted({line for line in lines if line.startswith(beginning)})
+
+
+def curl(arguments: list[str]):
+    """Send what curl would send; no server is needed for that."""
+    parser = argparse.ArgumentParser()
+    for flag in ("-F", "--data-binary", "--json", "-H", "-o"):
+        parser.add_argument(flag)
+    parser.add_argument("url")
+    given = parser.parse_args(arguments)
+    headers = dict([given.H.split(": ")]) if given.H else {}
+    url = given.url.removeprefix("http://127.0.0.1:8000")
+    name, _, source = (given.F or given.data_binary or "").rpartition("@")
+    body = Path(source).read_bytes() if source else (given.json or "").encode()
+    content = {"files": {name.removesuffix("="): body}} if given.F else {"content": body}
+    with TestClient(create_app()) as client:
+        return client.post(url, headers=headers, **content)
+
+
 def our_text() -> dict[str, str]:
     """Every text file of our own, by its path; vendored files are others' words."""
     paths = [path for path in ROOT.iterdir() if path.is_file()]
@@ -89,6 +117,22 @@ def test_a_session_in_a_document_answers_as_it_says(path):
     doctest.DocTestRunner(verbose=False).run(example, out=complaints.append)
 
     assert not complaints, "".join(complaints)
+
+
+@pytest.mark.parametrize("line", shell_lines(".venv/bin/gpu-kmeans "))
+@pytest.mark.usefixtures("folder_with_a_photo")
+def test_a_command_in_a_document_works(line):
+    result = CliRunner().invoke(main, shlex.split(line)[1:])
+
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("line", shell_lines("curl "))
+@pytest.mark.usefixtures("folder_with_a_photo")
+def test_a_curl_in_a_document_is_answered(line):
+    response = curl(shlex.split(line)[1:])
+
+    assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=short)
