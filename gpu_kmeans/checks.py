@@ -14,6 +14,9 @@ from gpu_kmeans.errors import InputError, OptionError, ShapeError
 
 __all__ = ["as_tensor", "check_integer", "check_number", "check_pixels", "check_points", "like"]
 
+# Squared distances, and sums of a billion of them, must stay finite.
+LARGEST = {torch.float32: 1e14, torch.float64: 1e140}
+
 
 def check_integer(name: str, value: object, *, low: int, high: int | None = None) -> int:
     """Return the value if it is a whole number in [low, high].
@@ -104,6 +107,9 @@ def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor
     elif table.dtype not in (torch.float32, torch.float64):
         table = table.to(torch.float32)
     _check_finite("points", table)
+    if float(table.abs().max()) > LARGEST[table.dtype]:
+        limit = f"{LARGEST[table.dtype]:g}"
+        raise InputError(f"points must be at most {limit} in size, or their squares overflow")
     if weights is None:
         return table, torch.ones(len(table), dtype=torch.float64, device=table.device)
     masses = as_tensor("weights", weights).to(device=table.device, dtype=torch.float64)

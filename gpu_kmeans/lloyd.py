@@ -204,7 +204,7 @@ class Fit:
             engine,
             problem,
             descent.centroids,
-            breaths=REFINE_LEVELS[self.refine],
+            effort=REFINE_LEVELS[self.refine],
             rng=rng,
             on_progress=report,
         )

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from gpu_kmeans.checks import as_tensor
 from gpu_kmeans.errors import ShapeError
 
 __all__ = ["picture_wcss", "psnr_db"]
@@ -37,7 +38,7 @@ def picture_wcss(
     """
     if tuple(before.shape) != tuple(after.shape):
         raise ShapeError(f"pictures of one shape are wanted, got {before.shape} and {after.shape}")
-    one, two = (torch.as_tensor(x).reshape(-1, x.shape[-1]) for x in (before, after))
+    one, two = (as_tensor("pixels", x).reshape(-1, x.shape[-1]) for x in (before, after))
     chunks = zip(one.split(_CHUNK_ROWS), two.split(_CHUNK_ROWS), strict=True)
     total = sum(int(((premultiplied(a) - premultiplied(b)) ** 2).sum()) for a, b in chunks)
     return total / (1 if one.shape[1] == 3 else 255**2)  # noqa: PLR2004

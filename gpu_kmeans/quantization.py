@@ -32,7 +32,8 @@ __all__ = ["QuantizedImage", "quantize", "quantize_batch"]
 
 Pixels = UInt8[Tensor, "h w c"] | UInt8[np.ndarray, "h w c"]
 Progress = Callable[[float], None]
-STILL = 3e-5  # the search has done its work: what further iterations gain is below what it may miss
+STILL = 1e-4  # the search has done its work: what further iterations gain is below what it may miss
+POINTS_PER_CLUSTER = 32  # of the merged colours
 ROUNDINGS = 2  # of the centroids to 8 bits, with a pass over the colours after each
 
 
@@ -120,7 +121,6 @@ class QuantizeOptions:
         check_integer("k_max", self.k_max, low=2, high=MAX_COLORS)
         check_number("min_psnr", self.min_psnr, low=0)
         check_space(self.space)
-        check_number("dither", self.dither, low=0, high=1)
         if self.init not in INITS:
             raise OptionError("init", self.init, f"one of {', '.join(INITS)}")
         check_integer("n_init", self.n_init, low=1)
@@ -272,7 +272,7 @@ def quantize_batch(
         k_max=k_max,
         min_psnr=min_psnr,
         space=space,
-        dither=dither if isinstance(dither, str) else float(dither),
+        dither=check_number("dither", dither, low=0, high=1),
         palette=None if palette is None else _check_palette(palette),
         curve=curve,
         init=init,
@@ -285,14 +285,23 @@ def quantize_batch(
     tensors = [check_pixels(image) for image in images]
     results = []
     for i, (pixels, image) in enumerate(zip(tensors, images, strict=True)):
-
-        def report(share: float, i: int = i) -> None:
-            if on_progress:
-                on_progress((i + share) / len(tensors))
-
         engine = backend_for(pixels.device, backend)
+        report = _rising(on_progress, i / len(tensors), 1 / len(tensors))
         results.append(_in_kind_of(image, _quantize(engine, pixels, options, report)))
     return results
+
+
+def _rising(on_progress: Progress | None, start: float, length: float) -> Progress:
+    """Report shares of a part of the work; one that begins anew does not move back."""
+    highest = 0.0
+
+    def report(share: float) -> None:
+        nonlocal highest
+        highest = max(highest, share)
+        if on_progress:
+            on_progress(start + length * highest)
+
+    return report
 
 
 def _quantize(
@@ -301,7 +310,8 @@ def _quantize(
     """Go the one way through, for one picture."""
     histogram = Histogram.from_pixels(pixels, engine)
     if options.palette is not None:
-        return _draw(engine, histogram, _given(options.palette, histogram), options)
+        image = _draw(engine, histogram, _given(options.palette, histogram), options)
+        return _with_curve(engine, histogram, image, options, image.k)
     if options.k == "auto":
         return _smallest(engine, histogram, options, report)
     if options.k == "elbow":
@@ -311,9 +321,16 @@ def _quantize(
         reason = "elbow" if image.k_reason == "asked" else image.k_reason
         return replace(image, k_reason=reason, curve=curve, warnings=_no_knee(curve, image))
     image = _fit_and_draw(engine, histogram, options, report)
+    return _with_curve(engine, histogram, image, options, int(options.k))
+
+
+def _with_curve(
+    engine: Backend, histogram: Histogram, image: QuantizedImage, options: QuantizeOptions, k: int
+) -> QuantizedImage:
+    """Add the curve up to k, where it was asked for."""
     if not options.curve:
         return image
-    return replace(image, curve=picture_curve(engine, histogram, curve_ks(int(options.k))))
+    return replace(image, curve=picture_curve(engine, histogram, curve_ks(k)))
 
 
 def _smallest(
@@ -374,7 +391,7 @@ def _fit_and_draw(
     fine = engine.pack([features], [weights], is_integral=True)
     coarse = fine
     if options.refine:
-        few, masses = coarsen(colors, features, weights, COARSE_POINTS)
+        few, masses = coarsen(colors, features, weights, max(COARSE_POINTS, POINTS_PER_CLUSTER * k))
         coarse = engine.pack([few], [masses], is_integral=True)
     start = options.fit(k - int(reserved)).run(engine, coarse, options.init, report).centroids
     descent = descend(

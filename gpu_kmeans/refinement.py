@@ -25,10 +25,11 @@ from gpu_kmeans.distances import cluster_means, place, place_means
 
 __all__ = ["REFINE_LEVELS", "refine_centroids"]
 
-REFINE_LEVELS = {0: 0, 1: 30, 2: 200}  # level -> breaths
+REFINE_LEVELS = {0: 0.0, 1: 1.0, 2: 8.0}  # level -> how many times the usual number of breaths
+FEWEST_BREATHS, MOST_BREATHS = 20, 60
 WIDEST_BREATH = 0.4  # share of the clusters split in the first breath
 STEPS_IN, STEPS_OUT = 5, 7  # passes after splitting, and after removing; the last one only measures
-STILL = 1e-4  # settling ends when the WCSS falls by less than this share
+STILL = 3e-4  # settling ends when the WCSS falls by less than this share
 _TINY = np.finfo(np.float64).tiny
 REACH = 0.8  # standard deviations between a cluster's mean and either half: E|x| of a normal
 
@@ -38,7 +39,7 @@ def refine_centroids(
     problem: Problems,
     centroids: Float[Tensor, "k d"],
     *,
-    breaths: int,
+    effort: float,
     rng: np.random.Generator,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Float[Tensor, "k d"]:
@@ -48,7 +49,7 @@ def refine_centroids(
         engine: Who computes.
         problem: A single problem.
         centroids: Where to start from; of an integral problem, whole numbers.
-        breaths: How many tries; 0 returns the centroids as they are.
+        effort: How many times the usual number of breaths; 0 returns the centroids as they are.
         rng: Which clusters are split.
         on_progress: Called before each breath with the share done; what it raises ends the search.
 
@@ -56,6 +57,7 @@ def refine_centroids(
         Centroids of at most the same WCSS, as many as were given. Never raises by itself.
     """
     k = len(centroids)
+    breaths = int(effort * np.clip(360 / k**0.5, FEWEST_BREATHS, MOST_BREATHS))
     if k == 1 or not breaths:
         return centroids
     best, lowest = engine.settle(problem, centroids, steps=2 * STEPS_OUT, still=STILL)
@@ -120,9 +122,11 @@ def _drop_least_useful(
     neighbor = distances.argmin(axis=1)
     gone, needed = np.zeros((2, len(centroids)), bool)
     order = np.argsort(found.utilities.cpu().numpy(), kind="stable")
+    left = extra
     for c in order:
-        if gone.sum() < extra and not needed[c]:
+        if left and not needed[c]:
             gone[c] = needed[neighbor[c]] = True
+            left -= 1
     # Where neighbours need each other all around, usefulness alone decides.
-    gone[order[~gone[order]][: extra - gone.sum()]] = True
+    gone[order[~gone[order]][:left]] = True
     return place_means(problem, centroids, found)[torch.from_numpy(~gone).to(centroids.device)]
