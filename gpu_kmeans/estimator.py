@@ -85,20 +85,21 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         1.0
     """
 
+    # Any: by scikit-learn's convention everything is taken here, and checked by fit.
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: Any = 8,
         *,
-        init: object = "k-means++",
-        n_init: str | int = "auto",
-        max_iter: int = 300,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        random_state: int | np.random.RandomState | None = None,
-        copy_x: bool = True,
-        algorithm: str = "lloyd",
-        device: str | torch.device | None = None,
-        backend: str = "auto",
+        init: Any = "k-means++",
+        n_init: Any = "auto",
+        max_iter: Any = 300,
+        tol: Any = 1e-4,
+        verbose: Any = 0,
+        random_state: Any = None,
+        copy_x: Any = True,
+        algorithm: Any = "lloyd",
+        device: Any = None,
+        backend: Any = "auto",
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -280,7 +281,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             table = table if isinstance(table, np.ndarray) else _dense(table)
             is_too_large = table.dtype == np.uint64  # for int64
             points = as_tensor("X", table.astype(np.float64) if is_too_large else table)
-        if points.dtype not in (torch.float32, torch.float64) and points.is_floating_point():
+        if points.dtype == torch.bool:
+            points = points.to(torch.uint8)
+        if points.is_floating_point() and points.dtype != torch.float64:
             points = points.to(torch.float32)
         return points.to(self._place(points))
 
@@ -385,7 +388,7 @@ def _check_weights(sample_weight: object, points: Tensor) -> Tensor | None:
         sample_weight = sample_weight.detach().cpu().numpy()
     rows = np.empty(len(points))  # of which only the number is looked at
     checked = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
-    return as_tensor("sample_weight", checked).to(points.device)
+    return as_tensor("sample_weight", checked).to(points.device, torch.float64)
 
 
 def _dense(X: Any) -> np.ndarray:

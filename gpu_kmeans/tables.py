@@ -9,7 +9,7 @@ Worth its price where it is cheap to find out: up to four columns, each with val
 """
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, UInt8
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend
@@ -72,7 +72,7 @@ def _added_up(weights: Tensor | None, counts: Tensor, inverse: Tensor) -> Tensor
 
 def _levels(
     points: Num[Tensor, "n d"], step: int
-) -> tuple[Int[Tensor, "n d"], Float[Tensor, " d"]] | None:
+) -> tuple[UInt8[Tensor, "n d"], Float[Tensor, " d"]] | None:
     """Return points x step - low as 8-bit levels, and low, where that is exact."""
     if not len(points) or points.shape[1] > COLUMNS:
         return None
