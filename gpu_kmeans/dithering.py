@@ -23,6 +23,8 @@ from gpu_kmeans.palette import Palette
 
 __all__ = ["Mapping", "map_pixels"]
 
+_CHUNK_PIXELS = 1 << 18  # so that the arrays on the way stay in the cache
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mapping:
@@ -72,12 +74,14 @@ def map_pixels(
     indices = engine.diffuse(features, inverse, entries, dither)
     if histogram.has_transparent:  # what is invisible takes no part
         indices = torch.where(inverse == 0, nearest, indices)
-    pairs = histogram.inverse.long() * len(entries) + indices.reshape(-1)
-    seen, times = torch.unique(pairs, return_counts=True)
-    labels = seen % len(entries)
-    colors = histogram.colors[seen // len(entries)]
-    counts = torch.bincount(labels, times.double(), len(entries)).long()
-    wcss = _weighted_wcss(colors, palette.colors, labels, times)
+    flat = indices.reshape(-1)
+    counts = torch.bincount(flat, minlength=len(entries))
+    wcss = sum(
+        _weighted_wcss(histogram.colors[of], palette.colors, entry.long(), torch.ones_like(of))
+        for of, entry in zip(
+            histogram.inverse.split(_CHUNK_PIXELS), flat.split(_CHUNK_PIXELS), strict=True
+        )
+    )
     return Mapping(indices=indices, counts=counts, wcss=wcss)
 
 

@@ -1,9 +1,9 @@
 """WCSS for many k at once, and the knee of that curve.
 
-One sequence of centroids serves every k: from the mean on, the cluster that gains most is split in
-two and a few Lloyd iterations settle the rest, so each k starts from the one before and the curve
-does not rise. A picture's sequence is made on a few thousand merged colours; the WCSS reported is
-that of all distinct colours, unrounded.
+One sequence of centroids serves every k: from the mean on, the cluster that gains most is split,
+Lloyd settles the rest, and one breath (see `gpu_kmeans.refinement`) looks for a better optimum.
+Each k starts from the one before, so the curve does not rise. A picture's sequence is made on two
+thousand merged colours; the WCSS reported is that of all distinct colours, unrounded.
 
 The elbow has no theory behind it, and photographs often have no natural k: see Schubert, "Stop
 using the elbow criterion for k-means", SIGKDD Explorations 25(1), 2023. arXiv:2212.12189
@@ -26,13 +26,14 @@ from gpu_kmeans.checks import as_tensor, check_integer, check_pixels, check_poin
 from gpu_kmeans.color import STEPS, srgb8_to_features
 from gpu_kmeans.distances import cluster_means, place_means
 from gpu_kmeans.errors import OptionError
-from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen
-from gpu_kmeans.refinement import split_widest
+from gpu_kmeans.histogram import Histogram, coarsen
+from gpu_kmeans.refinement import STEPS_OUT, STILL, breathe, split_widest
 from gpu_kmeans.seeding import distinct_rows
 
 __all__ = ["ElbowCurve", "curve_ks", "elbow", "picture_curve"]
 
-STEPS_PER_K = 5  # passes over the points after each split
+CURVE_POINTS = 2048
+BREATH = 0.25  # share of the clusters split in the breath of each k
 DENSE_KS = 16
 KS_PER_OCTAVE = 8
 Progress = Callable[[float], None]
@@ -122,7 +123,7 @@ def picture_curve(
     """
     features = srgb8_to_features(histogram.colors, "rgb")
     weights = histogram.counts.double()
-    few, masses = coarsen(histogram.colors, features, weights, COARSE_POINTS)
+    few, masses = coarsen(histogram.colors, features, weights, CURVE_POINTS)
     fine = engine.pack([features], [weights], is_integral=True)
     coarse = fine if len(few) == len(features) else engine.pack([few], [masses], is_integral=True)
     return _curve(engine, coarse, fine, ks, scale=STEPS**-2, on_progress=on_progress)
@@ -213,9 +214,11 @@ def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]
     found = engine.assign_accumulate(problem, origin, (0, 1))
     centroids = place_means(problem, origin, found)
     yield centroids
+    rng = np.random.default_rng(0)
     for _ in range(1, last):
         centroids = split_widest(engine, problem, centroids, 1)
-        centroids, _ = engine.settle(problem, centroids, steps=STEPS_PER_K, still=0.0)
+        centroids, wcss = engine.settle(problem, centroids, steps=STEPS_OUT, still=STILL)
+        centroids, _ = breathe(engine, problem, centroids, wcss, share=BREATH, rng=rng)
         yield centroids
 
 

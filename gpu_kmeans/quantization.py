@@ -7,7 +7,9 @@ all distinct ones; then the centroids are rounded to 8 bits, and every colour is
 entry of the palette as written.
 """
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -311,7 +313,10 @@ def _quantize(
     histogram = Histogram.from_pixels(pixels, engine)
     if options.palette is not None:
         image = _draw(engine, histogram, _given(options.palette, histogram), options)
-        return _with_curve(engine, histogram, image, options, image.k)
+        ks = curve_ks(image.k)
+        return (
+            replace(image, curve=picture_curve(engine, histogram, ks)) if options.curve else image
+        )
     if options.k == "auto":
         return _smallest(engine, histogram, options, report)
     if options.k == "elbow":
@@ -320,17 +325,30 @@ def _quantize(
         image = _fit_and_draw(engine, histogram, chosen, report)
         reason = "elbow" if image.k_reason == "asked" else image.k_reason
         return replace(image, k_reason=reason, curve=curve, warnings=_no_knee(curve, image))
-    image = _fit_and_draw(engine, histogram, options, report)
-    return _with_curve(engine, histogram, image, options, int(options.k))
-
-
-def _with_curve(
-    engine: Backend, histogram: Histogram, image: QuantizedImage, options: QuantizeOptions, k: int
-) -> QuantizedImage:
-    """Add the curve up to k, where it was asked for."""
     if not options.curve:
-        return image
-    return replace(image, curve=picture_curve(engine, histogram, curve_ks(k)))
+        return _fit_and_draw(engine, histogram, options, report)
+    return _fit_beside_curve(engine, histogram, options, report)
+
+
+def _fit_beside_curve(
+    engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
+) -> QuantizedImage:
+    """Compute the curve in a thread of its own: a search on merged colours keeps one core busy."""
+    stop = threading.Event()
+
+    def stop_with_the_fit(_: float) -> None:
+        if stop.is_set():
+            raise InterruptedError
+
+    with ThreadPoolExecutor(1, thread_name_prefix="gpu-kmeans-curve") as pool:
+        ks = curve_ks(int(options.k))
+        curve = pool.submit(picture_curve, engine, histogram, ks, stop_with_the_fit)
+        try:
+            image = _fit_and_draw(engine, histogram, options, report)
+        except BaseException:
+            stop.set()
+            raise
+        return replace(image, curve=curve.result())
 
 
 def _smallest(

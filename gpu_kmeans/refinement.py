@@ -63,15 +63,39 @@ def refine_centroids(
     best, lowest = engine.settle(problem, centroids, steps=2 * STEPS_OUT, still=STILL)
     for i, share in enumerate(np.geomspace(WIDEST_BREATH, 1 / k, breaths)):
         on_progress(i / breaths)
-        extra = max(1, int(share * k))
-        luck = rng.standard_exponential(k)
-        wider = split_widest(engine, problem, best, extra, luck)
-        wider, _ = engine.settle(problem, wider, steps=STEPS_IN, still=STILL)
-        narrower = _drop_least_useful(engine, problem, wider, extra)
-        candidate, wcss = engine.settle(problem, narrower, steps=STEPS_OUT, still=STILL)
-        if wcss < lowest:
-            best, lowest = candidate, wcss
+        best, lowest = breathe(engine, problem, best, lowest, share=share, rng=rng)
     return best
+
+
+def breathe(
+    engine: Backend,
+    problem: Problems,
+    centroids: Float[Tensor, "k d"],
+    wcss: float,
+    *,
+    share: float,
+    rng: np.random.Generator,
+) -> tuple[Float[Tensor, "k d"], float]:
+    """Split some clusters, remove as many, and return the better of before and after.
+
+    Args:
+        engine: Who computes.
+        problem: A single problem.
+        centroids: Settled ones.
+        wcss: Their WCSS.
+        share: Of the clusters, how many to split; at least one is.
+        rng: Which ones.
+
+    Returns:
+        Centroids, as many as were given, and their WCSS. Never raises.
+    """
+    extra = max(1, int(share * len(centroids)))
+    luck = rng.standard_exponential(len(centroids))
+    wider = split_widest(engine, problem, centroids, extra, luck)
+    wider, _ = engine.settle(problem, wider, steps=STEPS_IN, still=STILL)
+    narrower = _drop_least_useful(engine, problem, wider, extra)
+    candidate, lower = engine.settle(problem, narrower, steps=STEPS_OUT, still=STILL)
+    return (candidate, lower) if lower < wcss else (centroids, wcss)
 
 
 def split_widest(

@@ -72,7 +72,9 @@ class CpuBackend:
         self, pixels: UInt8[Tensor, "n c"]
     ) -> tuple[UInt8[Tensor, "m c"], Int[Tensor, " m"], Int[Tensor, " n"]]:
         """Count distinct colours: a bitmap of those that occur, its running count as their rank."""
-        if pixels.shape[1] != 3:  # noqa: PLR2004 - a bitmap of 2^32 colours is too large
+        if pixels.shape[1] == 4:  # noqa: PLR2004
+            return self._histogram_with_alpha(pixels)
+        if pixels.shape[1] != 3:  # noqa: PLR2004
             return self._reference.histogram(pixels)
         array, tables = pixels.numpy(), _morton_tables()
         chunks = _pixel_chunks(len(array))
@@ -90,6 +92,29 @@ class CpuBackend:
         )
         found = (colors, np.sum(counts, axis=0, dtype=np.int64), inverse)
         return cast("tuple[Tensor, Tensor, Tensor]", tuple(torch.from_numpy(a) for a in found))
+
+    def _histogram_with_alpha(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Count opaque pixels, mostly the many, by bitmap, and the others by sorting; merge.
+
+        Both come in Morton order of four channels, since the opaque ones' alpha is the same.
+        """
+        solid = pixels[:, 3] == 255  # noqa: PLR2004
+        if not bool(solid.any()):
+            return self._reference.histogram(pixels)
+        parts = [self.histogram(pixels[solid, :3]), self._reference.histogram(pixels[~solid])]
+        opaque = torch.nn.functional.pad(parts[0][0], (0, 1), value=255)
+        sets = [(opaque, *parts[0][1:]), parts[1]]
+        codes = [morton_codes(colors) for colors, _, _ in sets]
+        total = len(codes[0]) + len(codes[1])
+        colors = torch.empty(total, 4, dtype=torch.uint8)
+        counts = torch.empty(total, dtype=torch.int64)
+        inverse = torch.empty(len(pixels), dtype=torch.int32)
+        for mine, rows in ((0, solid), (1, ~solid)):
+            own_colors, own_counts, own_inverse = sets[mine]
+            rank = torch.arange(len(own_colors)) + torch.searchsorted(codes[1 - mine], codes[mine])
+            colors[rank], counts[rank] = own_colors, own_counts
+            inverse[rows] = rank.to(torch.int32)[own_inverse]
+        return colors, counts, inverse
 
     def pack(
         self,
