@@ -66,17 +66,28 @@ def as_tensor(name: str, values: object) -> Tensor:
         torch.Size([1, 2])
     """
     if isinstance(values, Tensor):
-        return values.detach()
-    array = np.asarray(values)
+        return _dense_real(name, values.detach())
+    try:
+        array = np.asarray(values)
+    except ValueError:  # what numpy says of rows of different lengths
+        raise ShapeError(f"{name} must be a table without gaps, got ragged rows") from None
     if array.dtype.kind not in "biuf":
         raise ShapeError(f"{name} must hold real numbers, got {array.dtype}")
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
         array = array.astype(np.float64)
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int64)
+        array = array.astype(np.float64 if array.dtype.itemsize == 8 else np.int64)  # noqa: PLR2004
     # torch wants native, writable memory without negative strides; a copy serves the rest.
     native = array.dtype.newbyteorder("=")
     return torch.from_numpy(np.require(array.astype(native, copy=False), requirements=["C", "W"]))
+
+
+def _dense_real(name: str, values: Tensor) -> Tensor:
+    if values.layout != torch.strided:
+        raise ShapeError(f"{name} must be dense, got {values.layout}: use to_dense()")
+    if values.is_complex():
+        raise ShapeError(f"{name} must hold real numbers, got {values.dtype}")
+    return values
 
 
 def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor]:
@@ -91,7 +102,7 @@ def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor
 
     Raises:
         ShapeError: Not (n, d), or the weights do not fit.
-        InputError: Empty, NaN, infinite, a negative weight, or no positive one.
+        InputError: Empty, NaN, infinite or too large, a negative weight, or no positive one.
 
     Example:
         >>> check_points([[1, 2]])[0]
@@ -120,6 +131,9 @@ def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor
         raise InputError(f"weights must not be negative, got {masses.min().item():g}")
     if not bool((masses > 0).any()):
         raise InputError("there are no points to cluster: every weight is 0")
+    total, size = float(masses.sum()), max(1.0, float(table.abs().max()))
+    if not math.isfinite(total * table.shape[1] * (2 * size) ** 2):
+        raise InputError(f"weights add up to {total:g}: too much, sums of squares would overflow")
     return table, masses
 
 

@@ -381,7 +381,7 @@ def _label_all(engine: Backend, rows: Tensor, descent: Descent, exists: Tensor) 
     """Label the points of weight 0 too: they exist for nobody else, but they have a nearest."""
     if bool(exists.all()):
         return descent.labels
-    problem = engine.pack([rows], [torch.ones(len(rows))], is_integral=False)
+    problem = engine.pack([rows], [torch.ones_like(exists, dtype=torch.float64)], is_integral=False)
     k = (0, len(descent.centroids))
     return engine.assign_accumulate(problem, descent.centroids, k, labels=True).labels
 

@@ -216,7 +216,8 @@ class CpuBackend:
         strength: float,
     ) -> UInt8[Tensor, "h w"]:
         """Diffuse errors row by row, in one thread: each pixel needs the one before."""
-        indices = kernels.diffuse(colors.numpy(), inverse.numpy(), palette.numpy(), strength)
+        table, entries = _four_rows(colors.numpy()), _four_rows(palette.numpy())
+        indices = kernels.diffuse(table, inverse.numpy(), entries, strength, colors.shape[1])
         return torch.from_numpy(indices)
 
 
@@ -248,14 +249,12 @@ def _kernel_arguments(
     is_integral: bool,  # noqa: FBT001
 ) -> tuple[object, ...]:
     """Return what the kernels take, for all tiles and no labels."""
-    padded = np.zeros((4, len(centroids)), tiles.points.dtype)
-    padded[: centroids.shape[1]] = centroids.T
     return (
         tiles.points,
         tiles.weights,
         tiles.boxes,
         tiles.sums,
-        padded,
+        _four_rows(centroids),
         (0, tiles.boxes.shape[2]),
         _NO_LABELS,
         is_integral,
@@ -278,6 +277,13 @@ def _lay_out(points: np.ndarray, weights: np.ndarray, *, is_integral: bool) -> T
         _tile_chunks(tiles),
     )
     return Tiles(points=padded, weights=padded_weights, order=order, size=n, boxes=boxes, sums=sums)
+
+
+def _four_rows(values: np.ndarray) -> np.ndarray:
+    """Lay values (n, d) out as (4, n), missing dimensions 0."""
+    rows = np.zeros((4, len(values)), values.dtype)
+    rows[: values.shape[1]] = values.T
+    return rows
 
 
 def _morton_order(points: np.ndarray) -> np.ndarray:

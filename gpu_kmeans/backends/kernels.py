@@ -21,6 +21,9 @@ COLUMNS = 6
 DETAIL_COLUMNS = 11
 MASKED_CANDIDATES = 4  # up to so many, a masked sum for each beats scattering every point
 
+_CELL_SHIFT, _CELL_BITS = 6, 5  # cells of 64 grid steps, 32 of them a side, for 0..2040
+_CELL_WIDTH = np.float32((1 << _CELL_SHIFT) - 1)
+
 _COMPARE = {"nnan", "ninf", "nsz"}  # what minimum and maximum need to be vectorized
 _SUM = _COMPARE | {"reassoc"}  # what sums need: not for distances, whose bits must agree
 
@@ -489,38 +492,63 @@ def _box_gaps(boxes, point, gaps):
         gaps[t] = ((g0 * g0 + g1 * g1) + g2 * g2) + g3 * g3
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=_COMPARE)
 @no_type_check
-def diffuse(table, inverse, palette, strength):
-    """Return palette indices (h, w) with Floyd-Steinberg diffusion, as the reference defines it."""
+def diffuse(table, inverse, palette, strength, dimensions):
+    """Return palette indices (h, w) with Floyd-Steinberg diffusion, as the reference defines it.
+
+    table (4, n) and palette (4, k): whole numbers in float32, missing dimensions 0. Which entries
+    may be nearest somewhere in a cell of the colour space is found when a colour first falls there.
+    """
     h, w = inverse.shape
-    k, d = palette.shape
-    low, high = np.empty(d), np.empty(d)
-    for j in range(d):
-        low[j], high[j] = table[:, j].min(), table[:, j].max()
-    colors = palette.T.astype(np.float64).copy()
-    distances = np.empty(k)
-    rows = np.zeros((2, w + 2, d))
+    k = palette.shape[1]
+    low, high = np.empty(4, np.int32), np.empty(4, np.int32)
+    for j in range(4):
+        low[j], high[j] = table[j].min(), table[j].max()
+    entries = palette.astype(np.int32)
+    starts = np.full(1 << (_CELL_BITS * dimensions), -1, np.int32)
+    lists, used = np.empty(1 << 16, np.int32), 0  # of each cell met: how many, then which
+    near, far = np.empty(k, np.float32), np.empty(k, np.float32)
+    kept = np.empty(k + 1, np.int32)
+    rows = np.zeros((2, w + 2, 4), np.int32)  # errors on their way down, in sixteenths
     indices = np.empty((h, w), np.uint8)
+    target, corner = np.empty(4, np.int32), np.empty(4, np.float32)
     for y in range(h):
         here, below = rows[y % 2], rows[(y + 1) % 2]
         below[:] = 0
         for x in range(w):
-            distances[:] = 0
-            for j in range(d):
-                value = table[inverse[y, x], j] + here[x + 1, j]
-                value = min(max(value, low[j]), high[j])
-                here[x + 1, j] = value
-                for c in range(k):
-                    difference = value - colors[j, c]
-                    distances[c] += difference * difference
-            best = distances.argmin()
+            color, cell = inverse[y, x], 0
+            for j in range(dimensions):
+                value = np.int32(table[j, color]) + ((here[x + 1, j] + 8) >> 4)
+                target[j] = min(max(value, low[j]), high[j])
+                cell = (cell << _CELL_BITS) | (target[j] >> _CELL_SHIFT)
+            if starts[cell] < 0:
+                for j in range(4):
+                    inside = target[j] >> _CELL_SHIFT << _CELL_SHIFT if j < dimensions else 0
+                    corner[j] = inside
+                _box_bounds(corner, corner + _CELL_WIDTH, palette, k, near, far)
+                count = _survivors(near, far, k, 1, kept, np.float32(3e38))
+                if used + k + 1 > lists.size:
+                    lists = np.concatenate((lists, np.empty_like(lists)))
+                starts[cell] = used
+                lists[used] = count
+                lists[used + 1 : used + 1 + count] = kept[:count]
+                used += count + 1
+            first = starts[cell]
+            best, smallest = 0, 1 << 30
+            for q in range(first + 1, first + 1 + lists[first]):
+                c = lists[q]
+                distance = 0
+                for j in range(dimensions):
+                    distance += (target[j] - entries[j, c]) ** 2
+                if distance < smallest:
+                    best, smallest = c, distance
             indices[y, x] = best
-            for j in range(d):
-                error = (here[x + 1, j] - colors[j, best]) * strength
-                error = np.floor(error * 16 + 0.5) / 16
-                here[x + 2, j] += error * (7 / 16)
-                below[x, j] += error * (3 / 16)
-                below[x + 1, j] += error * (5 / 16)
-                below[x + 2, j] += error * (1 / 16)
+            for j in range(dimensions):
+                missed = np.float64(target[j] - entries[j, best])
+                error = np.int32(np.floor(missed * strength + 0.5))
+                here[x + 2, j] += 7 * error
+                below[x, j] += 3 * error
+                below[x + 1, j] += 5 * error
+                below[x + 2, j] += error
     return indices

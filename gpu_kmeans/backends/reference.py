@@ -84,7 +84,8 @@ class ReferenceBackend:
                 sq_distance = pairs.gather(1, nearest[:, None])[:, 0].double()
                 sums[mine] += _sums_by_label(points.double() * weights[:, None], nearest, mine)
                 masses[mine] += _sums_by_label(weights[:, None], nearest, mine)[:, 0]
-                wcss[b] += (weights * sq_distance).sum()
+                costs = _sums_by_label((weights * sq_distance)[:, None], nearest, mine)
+                wcss[b] += costs.sum()  # a sum over all points would be split among the threads
                 if labels:
                     all_labels[rows] = nearest.to(torch.int32)
                 if detail:
@@ -135,21 +136,21 @@ class ReferenceBackend:
     ) -> UInt8[Tensor, "h w"]:
         """Diffuse errors along anti-diagonals, whose pixels do not depend on one another."""
         h, w = inverse.shape
-        pixels = colors.double()[inverse.long()]
-        low, high = colors.double().amin(dim=0), colors.double().amax(dim=0)
-        wanted = torch.nn.functional.pad(pixels, (0, 0, 1, 1, 0, 1))
+        pixels, entries = colors.long()[inverse.long()], palette.long()
+        low, high = colors.long().amin(dim=0), colors.long().amax(dim=0)
+        passed = torch.nn.functional.pad(torch.zeros_like(pixels), (0, 0, 1, 1, 0, 1))
         indices = torch.zeros(h, w, dtype=torch.uint8, device=pixels.device)
         for step in range(w + 2 * (h - 1)):
             first = max(0, (step - w + 2) // 2)
             y = torch.arange(first, min(h - 1, step // 2) + 1, device=pixels.device)
             x = step - 2 * y
-            target = wanted[y, x + 1].clamp(low, high)
-            chosen = sq_distances(target, palette.double()).argmin(dim=1)
+            target = (pixels[y, x] + ((passed[y, x + 1] + 8) >> 4)).clamp(low, high)
+            chosen = sq_distances(target.float(), palette).argmin(dim=1)
             indices[y, x] = chosen.to(torch.uint8)
-            error = (target - palette.double()[chosen]) * strength
-            error = (error * 16 + 0.5).floor() / 16  # exact from here on, in whatever order
+            missed = (target - entries[chosen]).double()
+            error = (missed * strength + 0.5).floor().long()  # whole numbers: no order matters
             for down, right, sixteenths in DIFFUSION:
-                wanted[y + down, x + 1 + right] += error * (sixteenths / 16)
+                passed[y + down, x + 1 + right] += error * sixteenths
         return indices
 
 
