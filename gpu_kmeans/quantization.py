@@ -32,7 +32,7 @@ from gpu_kmeans.refinement import REFINE_LEVELS
 
 __all__ = ["QuantizedImage", "quantize", "quantize_batch"]
 
-Pixels = UInt8[Tensor, "h w c"] | UInt8[np.ndarray, "h w c"]
+Pixels = UInt8[Tensor, "_h _w _c"] | UInt8[np.ndarray, "_h _w _c"]  # each of its own size
 Progress = Callable[[float], None]
 STILL = 1e-4  # the search has done its work: what further iterations gain is below what it may miss
 POINTS_PER_CLUSTER = 32  # of the merged colours
