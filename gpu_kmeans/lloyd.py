@@ -17,6 +17,7 @@ References:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -158,58 +159,63 @@ class Fit:
         starts = 1 if isinstance(start, Tensor) else self.n_init
         best: Descent | None = None
         for i in range(starts):
-            rng = np.random.default_rng([self.seed, i])
-            centroids = self._first_centroids(engine, problem, start, rng)
-
-            def report(share: float, i: int = i) -> None:
-                if on_progress:
-                    on_progress((i + share) / starts)
-
-            descent = self._descend(engine, problem, centroids, rng, report)
-            if best is None or descent.wcss < best.wcss:
-                best = descent
-        return best  # type: ignore[return-value] # n_init >= 1
-
-    def _first_centroids(
-        self, engine: Backend, problem: Problems, start: str | Tensor, rng: np.random.Generator
-    ) -> Tensor:
-        if isinstance(start, Tensor):
-            return start
-        if start == "random":
-            return random_seeds(problem, self.k, rng)
-        return greedy_seeds(engine, problem, self.k, rng)
-
-    def _descend(
-        self,
-        engine: Backend,
-        problem: Problems,
-        centroids: Tensor,
-        rng: np.random.Generator,
-        report: Progress,
-    ) -> "Descent":
-        def descend_from(centroids: Tensor) -> Descent:
-            return descend(
+            report = _part_of(on_progress, i, starts)
+            centroids = self._first_centroids(engine, problem, start, i, report)
+            descent = descend(
                 engine,
                 problem,
                 [centroids],
                 max_iter=self.max_iter,
                 tol=self.tol,
-                on_iteration=lambda i: report(i / self.max_iter),
+                on_iteration=partial(_report_iteration, report, self.max_iter),
             )[0]
+            if best is None or descent.wcss < best.wcss:
+                best = descent
+        return best  # type: ignore[return-value] # n_init >= 1
 
-        descent = descend_from(centroids)
-        if not self.refine:
-            return descent
-        refined = refine_centroids(
-            engine,
-            problem,
-            descent.centroids,
-            effort=REFINE_LEVELS[self.refine],
-            rng=rng,
-            on_progress=report,
-        )
-        again = descend_from(refined)
-        return again if again.wcss < descent.wcss else descent
+    def search(
+        self,
+        engine: Backend,
+        problem: Problems,
+        start: str,
+        on_progress: Progress | None = None,
+    ) -> Tensor:
+        """Start and refine as often as asked; keep the best centroids, which are yet to descend."""
+        candidates = []
+        for i in range(self.n_init):
+            report = _part_of(on_progress, i, self.n_init)
+            centroids = self._first_centroids(engine, problem, start, i, report)
+            candidates.append(engine.settle(problem, centroids, steps=1, still=0.0))
+        return min(candidates, key=lambda candidate: candidate[1])[0]
+
+    def _first_centroids(
+        self, engine: Backend, problem: Problems, start: str | Tensor, i: int, report: Progress
+    ) -> Tensor:
+        """Seed the i-th start, and refine the seeds where that is asked for."""
+        rng = np.random.default_rng([self.seed, i])
+        if isinstance(start, Tensor):
+            seeds = start
+        elif start == "random":
+            seeds = random_seeds(problem, self.k, rng)
+        else:
+            seeds = greedy_seeds(engine, problem, self.k, rng)
+        effort = REFINE_LEVELS[self.refine]
+        return refine_centroids(engine, problem, seeds, effort=effort, rng=rng, on_progress=report)
+
+
+def _report_iteration(report: Progress, max_iter: int, done: int) -> None:
+    report(done / max_iter)
+
+
+def _part_of(on_progress: Progress | None, i: int, parts: int) -> Progress:
+    """Report shares of the i-th of several parts."""
+    if on_progress is None:
+        return lambda _: None
+
+    def report(share: float) -> None:
+        on_progress((i + share) / parts)
+
+    return report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

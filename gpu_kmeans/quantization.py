@@ -407,11 +407,13 @@ def _fit_and_draw(
     colors, weights = histogram.colors[visible], histogram.counts[visible].double()
     features = srgb8_to_features(colors, options.space)
     fine = engine.pack([features], [weights], is_integral=True)
-    coarse = fine
+    fit = options.fit(k - int(reserved))
     if options.refine:
         few, masses = coarsen(colors, features, weights, max(COARSE_POINTS, POINTS_PER_CLUSTER * k))
         coarse = engine.pack([few], [masses], is_integral=True)
-    start = options.fit(k - int(reserved)).run(engine, coarse, options.init, report).centroids
+        start = fit.search(engine, coarse, options.init, report)
+    else:
+        start = fit.run(engine, fine, options.init, report).centroids
     descent = descend(
         engine,
         fine,

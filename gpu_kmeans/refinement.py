@@ -20,8 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend, Problems
-from gpu_kmeans.backends.reference import sq_distances
-from gpu_kmeans.distances import cluster_means, place, place_means
+from gpu_kmeans.distances import place, place_means
 
 __all__ = ["REFINE_LEVELS", "refine_centroids"]
 
@@ -30,7 +29,6 @@ FEWEST_BREATHS, MOST_BREATHS = 20, 60
 WIDEST_BREATH = 0.4  # share of the clusters split in the first breath
 STEPS_IN, STEPS_OUT = 5, 7  # passes after splitting, and after removing; the last one only measures
 STILL = 3e-4  # settling ends when the WCSS falls by less than this share
-_TINY = np.finfo(np.float64).tiny
 REACH = 0.8  # standard deviations between a cluster's mean and either half: E|x| of a normal
 
 
@@ -57,7 +55,7 @@ def refine_centroids(
         Centroids of at most the same WCSS, as many as were given. Never raises by itself.
     """
     k = len(centroids)
-    breaths = int(effort * np.clip(360 / k**0.5, FEWEST_BREATHS, MOST_BREATHS))
+    breaths = int(effort * np.clip(330 / k**0.5, FEWEST_BREATHS, MOST_BREATHS))
     if k == 1 or not breaths:
         return centroids
     best, lowest = engine.settle(problem, centroids, steps=2 * STEPS_OUT, still=STILL)
@@ -119,15 +117,17 @@ def split_widest(
         by the other halves. Never raises.
     """
     found = engine.assign_accumulate(problem, centroids, (0, len(centroids)), detail=True)
-    means = cluster_means(centroids, found).cpu().numpy()
-    masses, squares = found.masses.cpu().numpy(), found.squares.cpu().numpy()
-    variances = squares / np.maximum(masses, _TINY)[:, None] - means**2
+    masses = found.masses.cpu().numpy()
+    divisors = np.where(masses > 0, masses, 1)[:, None]
+    means, squares = found.sums.cpu().numpy() / divisors, found.squares.cpu().numpy() / divisors
+    variances = squares - means * means
     coordinate = variances.argmax(axis=1)
     widest = np.maximum(variances[np.arange(len(means)), coordinate], 0)
     gains = masses * widest if luck is None else masses * widest / luck
     split = np.argsort(-gains, kind="stable")[:extra]
     half = np.zeros((len(split), means.shape[1]))
     half[np.arange(len(split)), coordinate[split]] = REACH * np.sqrt(widest[split])
+    means[masses == 0] = centroids.cpu().numpy()[masses == 0]
     both = np.concatenate([means, means[split] - half])
     both[split] += half
     return place(problem, torch.from_numpy(both).to(centroids.device))
@@ -141,16 +141,20 @@ def _drop_least_useful(
     One beside another that has just gone is kept: it must now serve that one's points too.
     """
     found = engine.assign_accumulate(problem, centroids, (0, len(centroids)), detail=True)
-    distances = sq_distances(centroids.cpu(), centroids.cpu()).numpy()
+    values = centroids.cpu().numpy()
+    distances = sum((column[:, None] - column) ** 2 for column in values.T)
     np.fill_diagonal(distances, np.inf)
-    neighbor = distances.argmin(axis=1)
-    gone, needed = np.zeros((2, len(centroids)), bool)
-    order = np.argsort(found.utilities.cpu().numpy(), kind="stable")
-    left = extra
+    neighbor = distances.argmin(axis=1).tolist()
+    order = np.argsort(found.utilities.cpu().numpy(), kind="stable").tolist()
+    gone: set[int] = set()
+    needed: set[int] = set()
     for c in order:
-        if left and not needed[c]:
-            gone[c] = needed[neighbor[c]] = True
-            left -= 1
+        if c not in needed:
+            gone.add(c)
+            needed.add(neighbor[c])
+            if len(gone) == extra:
+                break
     # Where neighbours need each other all around, usefulness alone decides.
-    gone[order[~gone[order]][:left]] = True
-    return place_means(problem, centroids, found)[torch.from_numpy(~gone).to(centroids.device)]
+    gone.update([c for c in order if c not in gone][: extra - len(gone)])
+    kept = np.setdiff1d(np.arange(len(values)), list(gone), assume_unique=True)
+    return place_means(problem, centroids, found)[torch.from_numpy(kept).to(centroids.device)]
