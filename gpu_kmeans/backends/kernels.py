@@ -141,28 +141,37 @@ def _survivors(near, far, count, rank, kept, huge):
     return left
 
 
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@njit(nogil=True, cache=True, fastmath=_SUM)
 @no_type_check
-def _undominated(low, high, origin, centroids, kept, count):
-    """Drop candidates that lose to the one nearest the middle at every corner of the box."""
+def _undominated(low, high, origin, centroids, kept, count, own, other):
+    """Drop candidates that lose to the one nearest the middle at every corner of the box.
+
+    Only that corner matters which lies in the direction from the winner to the candidate.
+    """
     best, smallest = kept[0], np.float32(3e38)
     for q in range(count):
         c = kept[q]
-        distance = np.float32(0)
-        for j in range(4):
-            distance += (centroids[j, c] - origin[j]) ** 2
+        d0, d1 = centroids[0, c] - origin[0], centroids[1, c] - origin[1]
+        d2, d3 = centroids[2, c] - origin[2], centroids[3, c] - origin[3]
+        distance = d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3
         if distance < smallest:
             best, smallest = c, distance
-    left = 0
+    b0, b1, b2, b3 = centroids[0, best], centroids[1, best], centroids[2, best], centroids[3, best]
     for q in range(count):
         c = kept[q]
-        own = other = np.float32(0)
-        for j in range(4):
-            corner = high[j] if centroids[j, c] > centroids[j, best] else low[j]
-            own += (centroids[j, c] - corner) ** 2
-            other += (centroids[j, best] - corner) ** 2
-        kept[left] = c
-        left += own <= other
+        c0, c1, c2, c3 = centroids[0, c], centroids[1, c], centroids[2, c], centroids[3, c]
+        v0 = high[0] if c0 > b0 else low[0]
+        v1 = high[1] if c1 > b1 else low[1]
+        v2 = high[2] if c2 > b2 else low[2]
+        v3 = high[3] if c3 > b3 else low[3]
+        d0, d1, d2, d3 = c0 - v0, c1 - v1, c2 - v2, c3 - v3
+        own[q] = d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3
+        d0, d1, d2, d3 = b0 - v0, b1 - v1, b2 - v2, b3 - v3
+        other[q] = d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3
+    left = 0
+    for q in range(count):
+        kept[left] = kept[q]
+        left += own[q] <= other[q]
     return left
 
 
@@ -186,7 +195,7 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
             _box_bounds(low, high, packed, around, near, far)
             count = _survivors(near, far, around, 1, inner, huge)
             if is_integral and count > 1:
-                count = _undominated(low, high, origin, packed, inner, count)
+                count = _undominated(low, high, origin, packed, inner, count, near, far)
             start = t * TILE
             if count == 1:
                 c = outer[inner[0]]
