@@ -25,7 +25,7 @@ from gpu_kmeans.distances import place, place_means
 __all__ = ["REFINE_LEVELS", "refine_centroids"]
 
 REFINE_LEVELS = {0: 0.0, 1: 1.0, 2: 8.0}  # level -> how many times the usual number of breaths
-FEWEST_BREATHS, MOST_BREATHS = 20, 60
+FEWEST_BREATHS, MOST_BREATHS = 20, 80
 WIDEST_BREATH = 0.4  # share of the clusters split in the first breath
 STEPS_IN, STEPS_OUT = 5, 7  # passes after splitting, and after removing; the last one only measures
 STILL = 3e-4  # settling ends when the WCSS falls by less than this share
