@@ -22,10 +22,12 @@ from torch import Tensor
 from gpu_kmeans.backends import Backend, Problems
 from gpu_kmeans.distances import place, place_means
 
-__all__ = ["REFINE_LEVELS", "refine_centroids"]
+__all__ = ["REFINE_LEVELS", "refine_centroids", "searches_for"]
 
 REFINE_LEVELS = {0: 0.0, 1: 1.0, 2: 8.0}  # level -> how many times the usual number of breaths
-FEWEST_BREATHS, MOST_BREATHS = 20, 80
+FEWEST_BREATHS, MOST_BREATHS = 20, 60
+FEW_CLUSTERS = 24  # up to here a search stays in the basin it started in: better three short ones
+SHORT_SEARCHES, SHORT_BREATHS = 3, 30
 WIDEST_BREATH = 0.4  # share of the clusters split in the first breath
 STEPS_IN, STEPS_OUT = 5, 7  # passes after splitting, and after removing; the last one only measures
 STILL = 3e-4  # settling ends when the WCSS falls by less than this share
@@ -55,7 +57,10 @@ def refine_centroids(
         Centroids of at most the same WCSS, as many as were given. Never raises by itself.
     """
     k = len(centroids)
-    breaths = int(effort * np.clip(330 / k**0.5, FEWEST_BREATHS, MOST_BREATHS))
+    usual = SHORT_BREATHS
+    if k > FEW_CLUSTERS:
+        usual = np.clip(330 / k**0.5, FEWEST_BREATHS, MOST_BREATHS)
+    breaths = int(effort * usual)
     if k == 1 or not breaths:
         return centroids
     best, lowest = engine.settle(problem, centroids, steps=2 * STEPS_OUT, still=STILL)
@@ -94,6 +99,18 @@ def breathe(
     narrower = _drop_least_useful(engine, problem, wider, extra)
     candidate, lower = engine.settle(problem, narrower, steps=STEPS_OUT, still=STILL)
     return (candidate, lower) if lower < wcss else (centroids, wcss)
+
+
+def searches_for(k: int) -> int:
+    """Return how many searches, each from seeds of its own, find the best palette for their time.
+
+    Never raises.
+
+    Example:
+        >>> searches_for(16), searches_for(64)
+        (3, 1)
+    """
+    return SHORT_SEARCHES if k <= FEW_CLUSTERS else 1
 
 
 def split_widest(
