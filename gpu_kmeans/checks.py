@@ -78,8 +78,10 @@ def as_tensor(name: str, values: object) -> Tensor:
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.float64 if array.dtype.itemsize == 8 else np.int64)  # noqa: PLR2004
     # torch wants native, writable memory without negative strides; a copy serves the rest.
-    native = array.dtype.newbyteorder("=")
-    return torch.from_numpy(np.require(array.astype(native, copy=False), requirements=["C", "W"]))
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if min(native.strides, default=0) < 0:  # C-contiguous or not: an axis of length 1 may have one
+        native = native.copy()
+    return torch.from_numpy(np.require(native, requirements=["C", "W"]))
 
 
 def _dense_real(name: str, values: Tensor) -> Tensor:
@@ -123,6 +125,10 @@ def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor
         raise InputError(f"points must be at most {limit} in size, or their squares overflow")
     if weights is None:
         return table, torch.ones(len(table), dtype=torch.float64, device=table.device)
+    return table, _checked_weights(weights, table)
+
+
+def _checked_weights(weights: object, table: Tensor) -> Tensor:
     masses = as_tensor("weights", weights).to(device=table.device, dtype=torch.float64)
     if masses.shape != table.shape[:1]:
         raise ShapeError(f"weights must be ({len(table)},) like the points, got {masses.shape}")
@@ -134,7 +140,7 @@ def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor
     total, size = float(masses.sum()), max(1.0, float(table.abs().max()))
     if not math.isfinite(total * table.shape[1] * (2 * size) ** 2):
         raise InputError(f"weights add up to {total:g}: too much, sums of squares would overflow")
-    return table, masses
+    return masses
 
 
 def check_pixels(pixels: object) -> Tensor:

@@ -20,7 +20,7 @@ def cluster_means(centroids: Float[Tensor, "k d"], found: Accumulated) -> Float[
         The means, which no other points beat in WCSS with these labels. Never raises.
     """
     masses = found.masses[:, None]
-    means = found.sums / masses.clamp(min=torch.finfo(torch.float64).tiny)
+    means = found.sums / torch.where(masses > 0, masses, 1)
     return torch.where(masses > 0, means, centroids.double())
 
 

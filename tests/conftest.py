@@ -2,6 +2,7 @@
 
 import os
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -23,3 +24,11 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 def device(request):
     """Every device there is here: the CPU always, CUDA where there is one."""
     return torch.device(request.param)
+
+
+@pytest.fixture
+def unchecked_annotations():
+    """Call the library as it is installed: bad input meets its own checks, not the test's."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
