@@ -101,7 +101,12 @@ def elbow(
     engine = backend_for(rows.device, backend)
     exists = masses > 0
     problem = engine.pack([rows[exists]], [masses[exists]], is_integral=False)
-    return _curve(engine, problem, problem, wanted, scale=1.0, on_progress=on_progress)
+    # Far from zero the squares that tell which cluster is wide would cancel.
+    origin = _mean(engine, problem)
+    centered = engine.pack([problem.points - origin], [problem.weights], is_integral=False)
+    return _curve(
+        engine, centered, problem, wanted, scale=1.0, origin=origin, on_progress=on_progress
+    )
 
 
 def picture_curve(
@@ -172,8 +177,8 @@ def find_knee(ks: Sequence[int], wcss: Sequence[float]) -> int | None:
     for i in range(len(height) - 1):
         if is_peak[i]:
             knee, threshold = int(ks[i]), height[i] - fall
-        if is_trough[i] and knee is not None:
-            threshold = 0.0
+        if is_trough[i]:
+            threshold = -np.inf  # nothing stands out before the next peak
         if height[i + 1] < threshold:
             return knee
     return None
@@ -186,8 +191,10 @@ def _curve(
     ks: Sequence[int],
     *,
     scale: float,
+    origin: Tensor | float = 0.0,
     on_progress: Progress | None,
 ) -> ElbowCurve:
+    """Return the curve of the fine points; the coarse ones, less their origin, lead the way."""
     few = distinct_rows(fine.points, ks[-1])
     last = ks[-1] if few is None else len(few)
     done = sorted({*(k for k in ks if k < last), last})
@@ -197,7 +204,8 @@ def _curve(
         if on_progress:
             on_progress(k / ks[-1])
         if k in done:
-            value = 0.0 if few is not None and k == last else _exact_wcss(engine, fine, centroids)
+            is_zero = few is not None and k == last
+            value = 0.0 if is_zero else _exact_wcss(engine, fine, centroids + origin)
             wcss.append(min([value * scale, *wcss[-1:]]))
     ended = last < ks[-1]
     return ElbowCurve(
@@ -210,9 +218,7 @@ def _curve(
 
 def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]:
     """Yield settled centroids for 1, 2, ... `last` clusters, each grown from the one before."""
-    origin = problem.points.new_zeros(1, problem.points.shape[1])
-    found = engine.assign_accumulate(problem, origin, (0, 1))
-    centroids = place_means(problem, origin, found)
+    centroids = _mean(engine, problem)
     yield centroids
     rng = np.random.default_rng(0)
     for _ in range(1, last):
@@ -222,11 +228,16 @@ def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]
         yield centroids
 
 
+def _mean(engine: Backend, problem: Problems) -> Tensor:
+    zero = problem.points.new_zeros(1, problem.points.shape[1])
+    return place_means(problem, zero, engine.assign_accumulate(problem, zero, (0, 1)))
+
+
 def _exact_wcss(engine: Backend, problem: Problems, centroids: Tensor) -> float:
     """Return the WCSS of all points about the means of their clusters, unrounded."""
     found = engine.assign_accumulate(problem, centroids, (0, len(centroids)))
     shifts = (cluster_means(centroids, found) - centroids.double()) ** 2
-    return float(found.wcss[0] - (found.masses * shifts.sum(dim=1)).sum())
+    return max(0.0, float(found.wcss[0] - (found.masses * shifts.sum(dim=1)).sum()))
 
 
 def _check_ks(k_max: int, ks: Sequence[int] | None) -> tuple[int, ...]:
