@@ -136,21 +136,14 @@ def palette(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
 @click.option("--port", type=int, help="port to listen on  [default: GPU_KMEANS_PORT or 8000]")
 def serve(host: str | None, port: int | None) -> None:
     """Serve the API and the page over HTTP."""
-    import uvicorn
-
     from app.main import create_app
+    from app.server import serve as serve_app
 
     given = {"host": host, "port": port}
     settings = _settings({name: value for name, value in given.items() if value is not None})
     with _spoken_errors():
         app = create_app(settings)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        server_header=False,
-        timeout_graceful_shutdown=settings.stop_timeout_s,
-    )
+    serve_app(app, settings)
 
 
 @main.command()

@@ -9,7 +9,14 @@ ServiceError
 |-- TooManyPixels         its header promises more pixels than we hold
 |-- BadParameter          unknown, given twice, or out of range
 |-- BadPoints             the points are not a finite table of numbers
-|-- NotReady              ours: still starting
+|-- BadRequest            what came is no HTTP
+|-- HeadersTooLarge       headers without end
+|-- RequestTimeout        the request came too slowly
+|-- Unauthorized          no key, or none we know
+|-- QueueFull             ours: too much to do, or too much for this client
+|-- DeadlineExceeded      ours: computing took too long
+|-- NotReady              ours: starting, or stopping
+|-- OutOfMemory           ours: the device had no room for this job
 `-- DeviceUnavailable     ours: the device cannot be had
 
 One table gives each its HTTP status, its code and its title; the answer is RFC 9457's
@@ -84,8 +91,36 @@ class BadPoints(ServiceError):
     """Points that are not finite, none at all, ragged or no numbers. The caller's."""
 
 
+class BadRequest(ServiceError):
+    """The bytes on the connection are no HTTP request. The caller's."""
+
+
+class HeadersTooLarge(ServiceError):
+    """The request's headers are longer than `max_header_bytes`. The caller's."""
+
+
+class RequestTimeout(ServiceError):
+    """The request did not come within the time it has. The caller's."""
+
+
+class Unauthorized(ServiceError):
+    """The request brings no key, or none of those that are set. The caller's."""
+
+
+class QueueFull(ServiceError):
+    """More is waiting than we want to make anyone wait for. Ours; `retry_after_s` says how long."""
+
+
+class DeadlineExceeded(ServiceError):
+    """Computing took longer than `compute_timeout_s`, waiting included. Ours."""
+
+
 class NotReady(ServiceError):
-    """Still starting. Ours; it passes by itself."""
+    """Still starting, or already stopping. Ours; it passes by itself."""
+
+
+class OutOfMemory(ServiceError):
+    """The job did not fit into memory, tried again alone. Ours."""
 
 
 class DeviceUnavailable(ServiceError):
@@ -105,7 +140,14 @@ TABLE: dict[type[ServiceError], tuple[int, str, str]] = {
     TooManyPixels: (422, "too-many-pixels", "The picture has too many pixels"),
     BadParameter: (422, "bad-parameter", "A parameter is not allowed"),
     BadPoints: (422, "bad-points", "The points cannot be clustered"),
-    NotReady: (503, "not-ready", "The service is starting"),
+    BadRequest: (400, "bad-request", "This is no HTTP request"),
+    HeadersTooLarge: (431, "headers-too-large", "The headers are too large"),
+    RequestTimeout: (408, "request-timeout", "The request came too slowly"),
+    Unauthorized: (401, "unauthorized", "A key is needed"),
+    QueueFull: (429, "queue-full", "Too much is waiting"),
+    DeadlineExceeded: (504, "deadline-exceeded", "Computing took too long"),
+    NotReady: (503, "not-ready", "The service is starting or stopping"),
+    OutOfMemory: (503, "out-of-memory", "The job did not fit into memory"),
     DeviceUnavailable: (503, "device-unavailable", "The device cannot be had"),
     InternalError: (500, "internal-error", "The service failed"),
 }

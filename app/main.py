@@ -9,9 +9,10 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from app.body_limit import BodyLimit
+from app.admission import Admission, AdmissionLimits
 from app.codecs import Limits
 from app.engine import Compute, Engine
+from app.gate import Gate
 from app.problems import add_problem_handlers
 from app.routes import WEB, router
 from app.schemas import Health
@@ -40,6 +41,14 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None)
     if compute is None:
         engine = Engine(settings.backend)
         compute = engine.submit
+    admission = Admission(
+        AdmissionLimits(
+            max_jobs=settings.max_jobs,
+            max_client_jobs=settings.max_client_jobs,
+            max_pixels=settings.max_pixels_in_flight,
+            max_upload_bytes=settings.max_uploads_bytes,
+        )
+    )
     app = FastAPI(
         title="gpu-kmeans",
         version=__version__,
@@ -59,9 +68,10 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None)
         backend=engine.backend if engine else "elsewhere",
         version=__version__,
     )
-    app.state.is_ready = lambda: engine is None or engine.is_ready
+    app.state.admission = admission
+    app.state.is_ready = lambda: admission.is_open and (engine is None or engine.is_ready)
     add_problem_handlers(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Gate, admission=admission, max_body_bytes=settings.max_body_bytes)
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=WEB))
     return app

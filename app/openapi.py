@@ -75,7 +75,7 @@ def _door(
     """Describe one POST door: the keywords of its route."""
     ok = {"model": answer, "content": dict.fromkeys(media_types, _BINARY)}
     return {
-        "responses": {200: ok, **_problems(413, 415, 422, 500, 503)},
+        "responses": {200: ok, **_problems(401, 408, 413, 415, 422, 429, 431, 500, 503, 504)},
         "openapi_extra": {
             "parameters": _parameters(options),
             "requestBody": _body(other_bodies or {}),

@@ -11,7 +11,11 @@ from app.errors import (
     PROBLEM_MEDIA_TYPE,
     TABLE,
     InternalError,
+    NotReady,
+    OutOfMemory,
+    QueueFull,
     ServiceError,
+    Unauthorized,
     problem,
     problem_document,
 )
@@ -29,9 +33,13 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 def problem_response(error: ServiceError) -> Response:
     """Write an error as a response with its status. Never raises."""
-    return JSONResponse(
-        problem(error), status_code=TABLE[type(error)][0], media_type=PROBLEM_MEDIA_TYPE
-    )
+    headers = {}
+    if isinstance(error, (QueueFull, NotReady, OutOfMemory)):
+        headers["Retry-After"] = str(error.members.get("retry_after_s", 1))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    status, _code, _title = TABLE[type(error)]
+    return JSONResponse(problem(error), status, headers, PROBLEM_MEDIA_TYPE)
 
 
 async def _on_service_error(_request: Request, error: Exception) -> Response:

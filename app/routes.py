@@ -81,7 +81,7 @@ async def healthz(request: Request) -> Health:
 async def readyz(request: Request) -> Health:
     """Say whether requests are answered at full speed already."""
     if not request.app.state.is_ready():
-        raise NotReady("The engine is warming up; ask again in a second.")
+        raise NotReady("The service is starting or stopping; ask again in a second.")
     health: Health = request.app.state.health
     return health
 

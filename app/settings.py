@@ -46,6 +46,48 @@ class Settings(BaseSettings):
     max_points_bytes: int = Field(default=4 * 2**20, ge=1024, le=2**30)
     """Longest table of points as JSON, in bytes: parsing it holds the interpreter."""
 
+    max_jobs: int = Field(default=64, ge=1, le=10_000)
+    """Requests computing or waiting to; one more is refused with 429. Bounds how long one waits."""
+
+    max_client_jobs: int = Field(default=16, ge=1, le=10_000)
+    """Those of one client (by address), so that one cannot take the whole queue."""
+
+    max_pixels_in_flight: int = Field(default=200_000_000, ge=1, le=10**10)
+    """Pixels of all pictures decoded and not yet answered; more are refused with 429.
+
+    One picture is always let in, however large.
+    """
+
+    max_uploads_bytes: int = Field(default=256 * 2**20, ge=2**20, le=2**34)
+    """Bytes of all bodies that came and are not yet answered, kept in memory, never on a disk."""
+
+    compute_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    """Longest time from a picture decoded to its result, waiting included, in seconds; then 504."""
+
+    max_header_bytes: int = Field(default=32_768, ge=1024, le=2**20)
+    """Longest request line and headers, in bytes; the server below has no limit."""
+
+    header_timeout_s: float = Field(default=10.0, gt=0, le=600)
+    """How long a connection may take to its first request's last header, in seconds."""
+
+    receive_timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    """How long a whole request may take to come, in seconds."""
+
+    min_bytes_per_s: float = Field(default=16_384.0, ge=1, le=10**9)
+    """What a client has to send, and to take of its answer, on average: a poor telephone line."""
+
+    grace_s: float = Field(default=5.0, ge=0, le=600)
+    """Time before `min_bytes_per_s` counts, in seconds."""
+
+    max_connections: int = Field(default=900, ge=1, le=100_000)
+    """Connections open at once, below the usual limit of 1024 files a process.
+
+    One more displaces the one that has kept us waiting longest, so that health checks get through.
+    """
+
+    trusted_proxies: str = ""
+    """Addresses, separated by commas, whose `X-Forwarded-For` says who the client is; none."""
+
     codec_threads: int = Field(default=os.cpu_count() or 1, ge=1, le=256)
     """Pictures decoded or encoded at the same time: one a processor, as they only compute."""
 

@@ -1,0 +1,146 @@
+"""Who is let in: a bounded number of jobs, pixels and bytes, and a share of it for each client.
+
+Whatever is full is said at once, with the time until there should be room; nobody waits to be
+refused. What is let in holds its place until it is answered or its client has left.
+Knows no web framework and waits for nothing: plain numbers and a clock.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from app.errors import NotReady, QueueFull
+
+_LONGEST_WAIT_S = 60
+_MEMORY = 0.2  # weight of the newest job in the mean time a job takes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionLimits:
+    """How much may be under way.
+
+    Attributes:
+        max_jobs: Requests computing or waiting to.
+        max_client_jobs: Those of one client.
+        max_pixels: Of pictures decoded and not yet answered.
+        max_upload_bytes: Of bodies received and not yet answered.
+    """
+
+    max_jobs: int = 64
+    max_client_jobs: int = 16
+    max_pixels: int = 200_000_000
+    max_upload_bytes: int = 256 * 2**20
+
+
+@dataclass(slots=True)
+class Admission:
+    """What is under way, counted.
+
+    Attributes:
+        limits: How much may be.
+        clock: Seconds, monotonic.
+        jobs: Requests let in.
+        pixels: Of their pictures.
+        upload_bytes: Of their bodies, and of those still coming.
+        is_open: False once the service is stopping.
+        shed: How often each limit refused a request, by its name.
+    """
+
+    limits: AdmissionLimits = field(default_factory=AdmissionLimits)
+    clock: Callable[[], float] = time.monotonic
+    jobs: int = 0
+    pixels: int = 0
+    upload_bytes: int = 0
+    is_open: bool = True
+    shed: Counter[str] = field(default_factory=Counter)
+    _by_client: Counter[str] = field(default_factory=Counter)
+    _job_s: float = 0.5  # of wall time between two answers while there is work
+    _last_answer_at: float = 0.0
+
+    def check(self, client: str) -> None:
+        """Refuse a job that could not be let in now.
+
+        Raises:
+            NotReady: The service is stopping.
+            QueueFull: It is full, or this client's share is.
+        """
+        if not self.is_open:
+            raise NotReady("The service is stopping; another one takes this request.")
+        if self.jobs >= self.limits.max_jobs:
+            raise self._full("jobs", self.limits.max_jobs, "jobs are under way")
+        if self._by_client[client] >= self.limits.max_client_jobs:
+            most = self.limits.max_client_jobs
+            raise self._full("client_jobs", most, "jobs of this client are under way")
+
+    @contextmanager
+    def job(self, client: str) -> Iterator[None]:
+        """Hold a place in the queue.
+
+        Raises:
+            NotReady: The service is stopping.
+            QueueFull: It is full, or this client's share is.
+        """
+        self.check(client)
+        entered_at = self.clock()
+        self.jobs += 1
+        self._by_client[client] += 1
+        try:
+            yield
+        finally:
+            self.jobs -= 1
+            self._by_client[client] -= 1
+            if not self._by_client[client]:
+                del self._by_client[client]
+            self._learn(entered_at)
+
+    @contextmanager
+    def picture(self, n_pixels: int) -> Iterator[None]:
+        """Hold room for a decoded picture.
+
+        Raises:
+            QueueFull: The pictures under way leave no room for it.
+        """
+        if self.pixels and self.pixels + n_pixels > self.limits.max_pixels:
+            raise self._full("pixels", self.limits.max_pixels, "pixels are under way")
+        self.pixels += n_pixels
+        try:
+            yield
+        finally:
+            self.pixels -= n_pixels
+
+    def receive(self, n_bytes: int) -> None:
+        """Count a part of a body; `forget` it once the request is answered.
+
+        Raises:
+            QueueFull: The bodies under way leave no room for it.
+        """
+        if self.upload_bytes + n_bytes > self.limits.max_upload_bytes:
+            most = self.limits.max_upload_bytes
+            raise self._full("upload_bytes", most, "bytes of uploads are under way")
+        self.upload_bytes += n_bytes
+
+    def forget(self, n_bytes: int) -> None:
+        """Give back what `receive` counted. Never raises."""
+        self.upload_bytes -= n_bytes
+
+    def retry_after_s(self) -> int:
+        """Estimate when what is under way now will be answered, in whole seconds. Never raises."""
+        return max(1, min(_LONGEST_WAIT_S, math.ceil(self.jobs * self._job_s)))
+
+    def _full(self, name: str, limit: int, what: str) -> QueueFull:
+        self.shed[name] += 1
+        wait_s = self.retry_after_s()
+        return QueueFull(
+            f"{limit:,} {what}, which is the limit; ask again in {wait_s} s.",
+            {"limit": name, f"limit_{name}": limit, "retry_after_s": wait_s},
+        )
+
+    def _learn(self, entered_at: float) -> None:
+        """Remember the time an answer took since the one before, or since it was asked for."""
+        now = self.clock()
+        took_s = now - max(entered_at, self._last_answer_at)
+        self._job_s += _MEMORY * (took_s - self._job_s)
+        self._last_answer_at = now

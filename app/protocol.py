@@ -1,0 +1,250 @@
+"""How long and how much a client may send before it has asked for something.
+
+The server below us waits for a request for ever and takes headers of any length. This subclass of
+its protocol looks at each connection once a tick and cuts those that send too slowly, send headers
+without end, or do not take their answer. Where an answer can still be read, it is a problem
+document: 408, 431 or 400.
+
+Time in which we do not read, because the application is busy with what came before, is not the
+client's.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.errors import (
+    PROBLEM_MEDIA_TYPE,
+    TABLE,
+    BadRequest,
+    HeadersTooLarge,
+    RequestTimeout,
+    ServiceError,
+    problem,
+)
+
+_LINGER_S = 1.0  # what still comes after an early answer is read, and thrown away, for so long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptLimits:
+    """What a connection may take.
+
+    Attributes:
+        header_timeout_s: From the first moment to the last byte of the headers.
+        receive_timeout_s: From the first moment to the last byte of the body.
+        min_bytes_per_s: What has to come, and to be taken, on average, after the grace.
+        grace_s: Time before that counts.
+        max_header_bytes: Request line and headers; also trailers and whatever else is no body.
+        max_connections: Open at once; beyond, the one that has waited longest for its client goes.
+        tick_s: How often a connection is looked at.
+    """
+
+    header_timeout_s: float = 10.0
+    receive_timeout_s: float = 120.0
+    min_bytes_per_s: float = 16_384.0
+    grace_s: float = 5.0
+    max_header_bytes: int = 32_768
+    max_connections: int = 900
+    tick_s: float = 0.5
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection; `guarded` makes the class for given limits."""
+
+    limits = ReceiptLimits()
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._is_receiving = True  # a connection that says nothing is late too
+        self._is_in_headers = True
+        self._receiving_s = self._body_s = self._sending_s = 0.0
+        self._body_bytes = self._header_bytes = self._unproductive_bytes = 0
+        self._lingering_s = 0.0
+        self._most_pending = 0
+        self._is_dismissed = False
+        self._ticking: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock, and make room if there is none."""
+        super().connection_made(transport)
+        self._ticking = self.loop.call_later(self.limits.tick_s, self._tick)
+        if len(self.connections) > self.limits.max_connections:
+            self._displace_one()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what is no body: it may come without end and never get to the application."""
+        if self._is_dismissed or self.transport.is_closing():
+            return
+        self._is_receiving = True
+        self._unproductive_bytes += len(data)
+        super().data_received(data)
+        if self._unproductive_bytes > self.limits.max_header_bytes:
+            self._refuse_headers()
+
+    def on_message_begin(self) -> None:
+        """Start the receiving clock, where it is not running since the connection was made."""
+        self._is_receiving = True
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Count the request line as a header."""
+        self._header_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count, and keep what is within the limit; trailers come here too."""
+        self._header_bytes += (
+            len(name) + len(value) + 4
+        )  # as written, with a colon and a line's end
+        if self._header_bytes <= self.limits.max_header_bytes:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Let the request begin, unless its headers are too long."""
+        self._is_in_headers = False
+        self._unproductive_bytes = 0
+        if self._header_bytes > self.limits.max_header_bytes:
+            self._refuse_headers()
+        elif not self._is_dismissed:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count a part of the body."""
+        self._body_bytes += len(body)
+        self._unproductive_bytes = 0
+        if not self._is_dismissed:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Stop the receiving clock and be ready to count another request."""
+        self._is_receiving, self._is_in_headers = False, True
+        self._receiving_s = self._body_s = 0.0
+        self._body_bytes = self._header_bytes = self._unproductive_bytes = 0
+        if self._is_dismissed:
+            return
+        super().on_message_complete()
+        if self.cycle.response_complete:  # answered early: what came since has stopped this clock
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP as every other error."""
+        self._answer(BadRequest(msg))
+
+    def shutdown(self) -> None:
+        """When the server stops, let an answer under way be finished, wait for no request."""
+        if self._is_receiving:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def _tick(self) -> None:
+        """Look at the connection: is its client sending, and taking its answer, fast enough?"""
+        self._ticking = self.loop.call_later(self.limits.tick_s, self._tick)
+        self._watch_the_answer()
+        if self._is_answered_early():
+            self._lingering_s += self.limits.tick_s
+            if self._lingering_s > _LINGER_S:
+                self.transport.close()
+        elif self._is_receiving and not self.flow.read_paused:
+            self._receiving_s += self.limits.tick_s
+            self._body_s += 0.0 if self._is_in_headers else self.limits.tick_s
+            if self._is_late():
+                self._give_up_waiting()
+
+    def _is_answered_early(self) -> bool:
+        """Say whether what still comes is only there to be thrown away."""
+        half_read = self._is_receiving and not self._is_in_headers
+        return self._is_dismissed or (half_read and self.cycle.response_complete)
+
+    def _is_late(self) -> bool:
+        if self._is_in_headers:
+            return self._receiving_s > self.limits.header_timeout_s
+        return (
+            self._receiving_s > self.limits.receive_timeout_s
+            or self._body_bytes < self._least_bytes(self._body_s)
+        )
+
+    def _watch_the_answer(self) -> None:
+        """Cut a client that does not take what is sent to it; its memory is ours."""
+        pending = self.transport.get_write_buffer_size()
+        if not pending:
+            self._sending_s, self._most_pending = 0.0, 0
+            return
+        self._sending_s += self.limits.tick_s
+        self._most_pending = max(self._most_pending, pending)
+        if self._most_pending - pending < self._least_bytes(self._sending_s):
+            self.transport.abort()
+
+    def _least_bytes(self, seconds: float) -> float:
+        return self.limits.min_bytes_per_s * (seconds - self.limits.grace_s)
+
+    def _give_up_waiting(self) -> None:
+        if self._is_in_headers and not self._unproductive_bytes:
+            self.transport.close()  # it never said a word
+            return
+        self._answer(RequestTimeout("The request came too slowly; nothing was done with it."))
+
+    def _refuse_headers(self) -> None:
+        most = self.limits.max_header_bytes
+        self._answer(HeadersTooLarge(f"Headers may take {most:,} bytes.", {"limit_bytes": most}))
+
+    def _answer(self, error: ServiceError) -> None:
+        """Write a problem document past the application, if it has not begun to answer itself.
+
+        The connection is closed a moment later: closing it on what is still coming would reset it,
+        and the client would not see why.
+        """
+        if self._is_dismissed or self.transport.is_closing():
+            return
+        self._is_dismissed = True
+        cycle: Any = self.cycle  # None before the first request, whatever its type says
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.abort()
+                return
+        status, _code, title = TABLE[type(error)]
+        body = json.dumps(problem(error)).encode()
+        head = (
+            f"HTTP/1.1 {status} {title}\r\ncontent-type: {PROBLEM_MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _displace_one(self) -> None:
+        """Close the connection whose client has kept us waiting longest; ours may be the one."""
+        waiting = [
+            other
+            for other in self.connections
+            if isinstance(other, GuardedProtocol)
+            and (other._is_receiving or other.cycle is None or other.cycle.response_complete)  # noqa: SLF001 - our own kind
+        ]
+        if waiting:
+            max(waiting, key=lambda other: other._receiving_s).transport.abort()  # noqa: SLF001 - likewise
+
+
+def guarded(limits: ReceiptLimits) -> type[GuardedProtocol]:
+    """Make the protocol class that holds these limits, for `uvicorn.Config(http=...)`.
+
+    Never raises.
+
+    Example:
+        >>> guarded(ReceiptLimits(grace_s=1.0)).limits.grace_s
+        1.0
+    """
+    return type("LimitedProtocol", (GuardedProtocol,), {"limits": limits})

@@ -1,0 +1,118 @@
+"""The bounds of what is under way, with plain numbers and a clock of our own."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from app.admission import Admission, AdmissionLimits
+from app.errors import NotReady, QueueFull
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def admission(clock):
+    limits = AdmissionLimits(max_jobs=4, max_client_jobs=2, max_pixels=100, max_upload_bytes=1000)
+    return Admission(limits, clock)
+
+
+def test_one_job_too_many_is_refused(admission):
+    with ExitStack() as held:
+        for client in "abcd":
+            held.enter_context(admission.job(client))
+
+        with pytest.raises(QueueFull) as refused, admission.job("e"):
+            pass
+
+    assert refused.value.members["limit_jobs"] == 4
+    assert admission.shed == {"jobs": 1}
+
+
+def test_one_client_takes_its_share_only(admission):
+    with admission.job("a"), admission.job("a"):
+        with pytest.raises(QueueFull, match="of this client"):
+            admission.check("a")
+        with admission.job("b"):
+            assert admission.jobs == 3
+
+
+def test_a_place_is_free_again_however_the_job_ended(admission):
+    def fail():
+        with admission.job("a"):
+            raise KeyError
+
+    for _ in range(5):
+        with pytest.raises(KeyError):
+            fail()
+
+    assert admission.jobs == 0
+    admission.check("a")
+
+
+def test_pixels_under_way_are_bounded(admission):
+    with admission.picture(60), admission.picture(40):
+        assert admission.pixels == 100
+        with pytest.raises(QueueFull, match="100 pixels"), admission.picture(1):
+            pass
+
+    assert admission.pixels == 0
+
+
+def test_one_picture_is_let_in_however_large(admission):
+    with admission.picture(500):
+        assert admission.pixels == 500
+
+
+def test_bytes_of_uploads_are_bounded_until_forgotten(admission):
+    admission.receive(1000)
+    with pytest.raises(QueueFull, match="uploads"):
+        admission.receive(1)
+
+    admission.forget(1000)
+    admission.receive(1000)
+
+
+def test_a_stopping_service_takes_nothing(admission):
+    admission.is_open = False
+
+    with pytest.raises(NotReady):
+        admission.check("a")
+
+
+def test_the_time_to_wait_is_that_of_what_is_under_way(admission, clock):
+    for _ in range(100):  # jobs that take 3 seconds, one after the other
+        with admission.job("a"):
+            clock.now += 3
+
+    with ExitStack() as held:
+        for client in "abcd":
+            held.enter_context(admission.job(client))
+
+        assert admission.retry_after_s() == 12
+
+
+def test_jobs_that_are_computed_side_by_side_count_as_fast_as_they_end(admission, clock):
+    for _ in range(100):  # two at a time, 4 seconds each: one every 2 seconds
+        with admission.job("a"), admission.job("b"):
+            clock.now += 4
+
+    with admission.job("a"), admission.job("b"), admission.job("c"):
+        assert 5 <= admission.retry_after_s() <= 8
+
+
+def test_nobody_is_told_to_come_back_next_year(admission, clock):
+    with admission.job("a"):
+        clock.now += 10**7
+
+    with admission.job("a"):
+        assert admission.retry_after_s() == 60
