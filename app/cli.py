@@ -5,9 +5,10 @@ error; the exit code is 0, 2 for bad arguments, or 1 for bad input.
 """
 
 import sys
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
@@ -36,11 +37,14 @@ Given = tuple[str, ...]  # an option's texts, as often as it was given
 _BAR_STEPS = 1000
 _HEALTH_TIMEOUT_S = 5.0
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where a listener on all of them is asked
+_EFFORT = "4"  # of the command: nobody waits behind it, and more gains less than half a per cent
 _SOURCE = click.argument("source", metavar="IN", type=click.File("rb"))
 
 
 def _options(
-    model: "type[BaseModel]", leave_out: Collection[str] = ()
+    model: "type[BaseModel]",
+    leave_out: Collection[str] = (),
+    defaults: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[Command], Command]:
     """Give a command the options of a model: same names, same words."""
 
@@ -49,7 +53,8 @@ def _options(
             if name in leave_out:
                 continue
             flags = [f"--{name.replace('_', '-')}", *(["-k"] if name == "k" else [])]
-            default = "" if field.default is None else f"  [default: {field.default}]"
+            usual = defaults.get(name, field.default)
+            default = "" if usual is None else f"  [default: {usual}]"
             text = f"{field.description}: {allowed(model, name)}{default}"
             command = click.option(*flags, name, multiple=True, metavar="VALUE", help=text)(command)
         return command
@@ -69,11 +74,18 @@ def main() -> None:
 @main.command()
 @_SOURCE
 @click.option(
-    "-o", "--output", metavar="OUT", type=click.File("wb"), required=True, help="PNG file"
+    "-o", "--output", metavar="OUT", type=click.File("wb"), required=True, help="picture file"
 )
-@_options(CompressOptions, leave_out={"curve"})
+@_options(
+    CompressOptions,
+    leave_out={"curve"},
+    defaults={"effort": _EFFORT, "format": "what the name of OUT ends in, else png"},
+)
 def compress(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
     """Write a picture in k colours."""
+    ending = Path(getattr(output, "name", "")).suffix.lower().removeprefix(".")
+    usual = {"effort": _EFFORT, "format": ending if ending in {"webp", "gif"} else "png"}
+    given |= {name: (text,) for name, text in usual.items() if not given[name]}
     options = _parse(CompressOptions, given)
     encoded = source.read()
     answer = _run(
@@ -230,8 +242,8 @@ def _report(answer: "CompressAnswer") -> None:
     psnr = "exact" if answer.psnr_db is None else f"{answer.psnr_db:.2f} dB"
     click.echo(
         f"{answer.input.width} x {answer.input.height}: {answer.input.unique_colors:,} colours -> "
-        f"{answer.k} ({answer.k_reason}), {answer.input.bytes:,} bytes -> {answer.image.bytes:,}, "
-        f"PSNR {psnr}, WCSS {answer.wcss:.6g}",
+        f"{answer.k} ({answer.k_reason}), {answer.input.bytes:,} bytes -> {answer.image.bytes:,}"
+        f"{' (the original)' if answer.kept_original else ''}, PSNR {psnr}, WCSS {answer.wcss:.6g}",
         err=True,
     )
     _warn(answer.warnings)

@@ -1,4 +1,4 @@
-"""Bytes to pixels and palette pictures to bytes.
+"""Bytes to pixels; `app.encoders` writes.
 
 The bytes decide what a picture is; file names and declared media types never get here.
 The header is read first and its size checked before a pixel is decoded, because 11 kilobytes of PNG
@@ -22,7 +22,6 @@ from jaxtyping import UInt8
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from app.errors import (
-    BadParameter,
     CorruptImage,
     MissingImage,
     TooManyPixels,
@@ -77,7 +76,8 @@ class DecodedPicture:
         media_type: What the bytes are.
         width: Pixels, after turning upright.
         height: Likewise.
-        bytes: Length of the encoded picture.
+        encoded: The picture as it came.
+        is_palette: It has a palette, and nothing had to be turned, converted or left out.
         warnings: What was left out or assumed, in words.
     """
 
@@ -85,11 +85,16 @@ class DecodedPicture:
     media_type: str
     width: int
     height: int
-    bytes: int
+    encoded: bytes
+    is_palette: bool
     warnings: tuple[str, ...]
 
 
 def decode(encoded: bytes, limits: Limits) -> DecodedPicture:
+    @property
+    def bytes(self) -> int:
+        """Length of the encoded picture."""
+        return len(self.encoded)
     """Decode a picture, its header first.
 
     Args:
@@ -112,6 +117,7 @@ def decode(encoded: bytes, limits: Limits) -> DecodedPicture:
     """
     if not encoded:
         raise MissingImage("The picture has no bytes.")
+        >>> from app.encoders import encode
     try:
         with Image.open(io.BytesIO(encoded), formats=_OPENERS) as image:
             _check_size(image.size, limits)
@@ -127,39 +133,6 @@ def decode(encoded: bytes, limits: Limits) -> DecodedPicture:
         raise CorruptImage(
             "The picture is damaged or cut short: it begins like a format we take, then breaks."
         ) from error
-
-
-def encode(
-    indices: UInt8[np.ndarray, "h w"], palette: UInt8[np.ndarray, "m c"], image_format: str = "png"
-) -> bytes:
-    """Write a palette picture with the smallest bit depth that holds its entries.
-
-    Args:
-        indices: Palette entry of each pixel.
-        palette: One to 256 entries, sRGB, with a fourth column for straight alpha.
-        image_format: Only `png` so far.
-
-    Returns:
-        The file: bit depth 1, 2, 4 or 8, alpha as tRNS, and no metadata.
-
-    Raises:
-        BadParameter: The format is none we write.
-
-    Example:
-        >>> encode(np.zeros((1, 1), np.uint8), np.zeros((1, 3), np.uint8))[24]  # its bit depth
-        1
-    """
-    if image_format != "png":
-        raise BadParameter.of("format", image_format, "png")
-    image = Image.fromarray(indices)
-    image.putpalette(palette[:, :3].tobytes())
-    alpha = palette[:, 3].tobytes().rstrip(b"\xff") if palette.shape[1] > 3 else b""  # noqa: PLR2004
-    encoded = io.BytesIO()
-    if alpha:  # entries without a tRNS value are opaque
-        image.save(encoded, "PNG", transparency=alpha)
-    else:
-        image.save(encoded, "PNG")
-    return encoded.getvalue()
 
 
 def _unidentified(encoded: bytes) -> UnsupportedFormat | CorruptImage:
@@ -181,7 +154,7 @@ def _too_many_pixels(got: str, limits: Limits) -> TooManyPixels:
     )
 
 
-def _decode_pixels(image: Image.Image, n_bytes: int) -> DecodedPicture:
+def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
     media_type = MEDIA_TYPES[image.format or ""]
     notes = []
     if image.format != "MPO" and getattr(image, "is_animated", False):
@@ -201,10 +174,12 @@ def _decode_pixels(image: Image.Image, n_bytes: int) -> DecodedPicture:
     pixels = np.asarray(picture)  # (h, w, 3|4)
     return DecodedPicture(
         pixels=pixels,
+    is_palette = image.mode == "P" and not profile and orientation not in _UPRIGHT and not notes
         media_type=media_type,
         width=pixels.shape[1],
         height=pixels.shape[0],
-        bytes=n_bytes,
+        encoded=encoded,
+        is_palette=is_palette,
         warnings=tuple(notes),
     )
 

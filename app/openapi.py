@@ -83,7 +83,7 @@ def _door(
     }
 
 
-compress = _door(CompressOptions, CompressAnswer, ("image/png",))
+compress = _door(CompressOptions, CompressAnswer, tuple(dict.fromkeys(MEDIA_TYPES.values())))
 elbow = _door(
     ElbowOptions, ElbowAnswer, ("image/svg+xml", "image/png"), {"application/json": _POINTS}
 )

@@ -87,6 +87,18 @@ Seed = Annotated[
 ]
 
 
+Effort = Annotated[
+    int,
+    Field(ge=0, le=9, description="how hard to look for fewer bytes; 7 and above take seconds"),
+    Allowed("0..9"),
+]
+SkipIfLarger = Annotated[
+    bool,
+    Field(description="whether to give the original back rather than a larger file"),
+    Allowed("true or false"),
+]
+
+
 class ElbowOptions(BaseModel):
     """What `/elbow` takes beside the picture or the points.
 
@@ -146,8 +158,12 @@ class CompressOptions(BaseModel):
     refine: Refine = 1
     seed: Seed = 0
     format: Annotated[
-        Literal["png"], Field(description="format of the picture returned"), Allowed("png")
+        Literal["png", "webp", "gif"],
+        Field(description="format of the picture returned"),
+        Allowed("png, webp or gif"),
     ] = "png"
+    effort: Effort = 1
+    skip_if_larger: SkipIfLarger = False
 
 
 Options = TypeVar("Options", bound=BaseModel)

@@ -127,6 +127,7 @@ class CompressAnswer(PaletteAnswer):
     """A picture in k colours, its colours and its elbow curve."""
 
     image: EncodedPicture
+    kept_original: bool = Field(description="whether `image` is the file that came, untouched")
     wcss_curve: list[CurvePoint] | None = Field(
         description="null where it was not asked for, or the palette was given"
     )

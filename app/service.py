@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 
-from app.codecs import DecodedPicture, Limits, decode, encode
+from app.codecs import DecodedPicture, Limits, decode
+from app.delivery import deliver, pixels_for
 from app.engine import Compute, ElbowJob, OnProgress, Outcome, QuantizeJob
 from app.errors import BadParameter, BodyTooLarge
 from app.options import CompressOptions, ElbowOptions, PaletteOptions
@@ -38,6 +39,7 @@ from gpu_kmeans.metrics import psnr_db
 
 T = TypeVar("T")
 _RGB = 3  # channels before alpha
+_OF_THE_FILE = {"format", "effort", "skip_if_larger"}  # no business of the fit
 _OPAQUE = 255
 
 
@@ -71,29 +73,32 @@ class Service:
             ServiceError: The picture does not decode, or an option does not fit it.
         """
         picture, decode_ms = await self._timed(decode, encoded, self.limits)
-        keywords = _given(options, leave_out={"format", "curve", "palette"})
+        pixels = pixels_for(picture, options.format)
+        keywords = _given(options, leave_out=_OF_THE_FILE | {"curve", "palette"})
         if options.palette is not None:
-            has_alpha = picture.pixels.shape[2] > _RGB
+            has_alpha = pixels.shape[2] > _RGB
             keywords["palette"] = _palette_array(options.palette, has_alpha=has_alpha)
         job = QuantizeJob(
-            pixels=picture.pixels,
+            pixels=pixels,
             options=keywords | {"curve": with_curve},
             on_progress=on_progress,
         )
         outcome = await self.compute(job)
         quantized = outcome.result
-        file, encode_ms = await self._timed(
-            encode, quantized.indices, quantized.palette, options.format
-        )
+        file, encode_ms = await self._timed(deliver, picture, quantized, options)
+        colors = _colors(picture, outcome)
+        warnings = (*colors["warnings"], *file.warnings)
+        truth = {"wcss": file.wcss, "psnr_db": file.psnr_db, "warnings": warnings}
         return CompressAnswer(
-            **_colors(picture, outcome),
+            **(colors | truth),
             image=EncodedPicture(
-                data=file,
-                media_type="image/png",
+                data=file.data,
+                media_type=file.media_type,
                 width=picture.width,
                 height=picture.height,
-                bytes=len(file),
+                bytes=len(file.data),
             ),
+            kept_original=file.kept_original,
             wcss_curve=_curve(quantized.curve) if with_curve and quantized.curve else None,
             timing_ms=_timing(outcome, decode_ms, encode_ms),
         )

@@ -11,7 +11,12 @@ import gpu_kmeans
 ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "gpu_kmeans").rglob("*.py"))
 APP = sorted((ROOT / "app").rglob("*.py"))
-ONLY_IN = {"triton": "gpu_kmeans/backends/cuda", "PIL": "app/codecs", "ray": "app/ray_"}
+ONLY_IN = {
+    "triton": "gpu_kmeans/backends/cuda",
+    "PIL": ("app/codecs", "app/encoders"),
+    "ray": "app/ray_",
+    "oxipng": "app/shrink_png",
+}
 BOUNDARIES = {
     "app",
     "PIL",

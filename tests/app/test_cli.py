@@ -115,7 +115,8 @@ def test_a_command_has_the_words_of_its_door(command, options):
         ["-k", "3", "-k", "4"],
         ["--dither", "2"],
         ["--colours", "3"],
-        ["--format", "webp"],
+        ["--format", "tiff"],
+        ["--effort", "10"],
     ],
 )
 def test_a_bad_argument_ends_with_two_and_says_why(run, photo_file, tmp_path, arguments):

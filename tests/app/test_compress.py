@@ -297,9 +297,9 @@ def test_decoding_and_encoding_leave_the_event_loop_alone(photo_png, monkeypatch
         return run
 
     monkeypatch.setattr(service, "decode", noted("decode", service.decode))
-    monkeypatch.setattr(service, "encode", noted("encode", service.encode))
+    monkeypatch.setattr(service, "deliver", noted("deliver", service.deliver))
     with TestClient(create_app(Settings(), computed)) as client:
         assert client.post("/compress?k=4", content=photo_png).status_code == 200
     engine.close()
 
-    assert threads["loop"] not in {threads["decode"], threads["encode"]}
+    assert threads["loop"] not in {threads["decode"], threads["deliver"]}

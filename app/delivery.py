@@ -1,0 +1,118 @@
+"""Which bytes go back: the palette picture, or the very file that came."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from app.codecs import DecodedPicture
+from app.encoders import MEDIA_TYPES, encode
+from app.options import CompressOptions
+from gpu_kmeans import QuantizedImage
+from gpu_kmeans.metrics import picture_wcss, psnr_db
+
+__all__ = ["Delivery", "deliver", "pixels_for"]
+
+_ALPHA = 3  # the channel
+_HALF_OPAQUE = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A file to give back, and what is true of it.
+
+    Attributes:
+        data: The file.
+        media_type: What it is.
+        kept_original: It is the file that came, untouched.
+        wcss: Of the picture in it against the one that came, in RGB units.
+        psnr_db: Likewise; None where wcss is 0.
+        warnings: What was left out, or does not pay, in words.
+    """
+
+    data: bytes
+    media_type: str
+    kept_original: bool
+    wcss: float
+    psnr_db: float | None
+    warnings: tuple[str, ...]
+
+
+def pixels_for(picture: DecodedPicture, image_format: str) -> UInt8[np.ndarray, "h w c"]:
+    """Give the pixels to quantize: for a GIF, each opaque or fully transparent. Never raises.
+
+    Example:
+        >>> from app.codecs import Limits, decode
+        >>> haze = encode(np.zeros((1, 1), np.uint8), np.array([[9, 8, 7, 130]], np.uint8))
+        >>> pixels_for(decode(haze, Limits(max_pixels=1)), "gif").tolist()
+        [[[9, 8, 7, 255]]]
+    """
+    pixels = picture.pixels
+    if image_format != "gif" or pixels.shape[2] == _ALPHA:
+        return pixels
+    is_visible = pixels[..., _ALPHA] >= _HALF_OPAQUE
+    opaque = np.concatenate([pixels[..., :_ALPHA], np.full_like(pixels[..., :1], 255)], axis=2)
+    return np.where(is_visible[..., None], opaque, 0).astype(np.uint8)
+
+
+def deliver(
+    picture: DecodedPicture, quantized: QuantizedImage, options: CompressOptions
+) -> Delivery:
+    """Encode the picture in few colours, or keep the file that came.
+
+    Kept is a palette picture of the asked format that has no more colours than were asked for, and,
+    where `skip_if_larger` says so, whatever is smaller than what would replace it.
+
+    Args:
+        picture: What came.
+        quantized: What became of it, as numpy arrays.
+        options: `format`, `effort`, `skip_if_larger`, and whether the palette was given.
+
+    Returns:
+        The file. Never raises.
+    """
+    media_type, is_own = MEDIA_TYPES[options.format], options.palette is None
+    is_exact = is_own and quantized.k_reason == "distinct colors"
+    if is_exact and picture.is_palette and picture.media_type == media_type:
+        return _original(picture, ())
+    data = encode(
+        np.asarray(quantized.indices),
+        np.asarray(quantized.palette),
+        options.format,
+        effort=options.effort,
+        keep_order=not is_own,
+    )
+    growth = f"{picture.bytes:,} bytes came, the {options.format} takes {len(data):,}"
+    is_larger = len(data) > picture.bytes
+    if is_larger and options.skip_if_larger:
+        return _original(picture, (f"the original is kept: {growth}",))
+    wcss, notes = quantized.wcss, [growth] if is_larger else []
+    if options.format == "gif" and _has_haze(picture.pixels):
+        notes.append("a GIF has no half transparency: each pixel is opaque or fully transparent")
+        wcss = picture_wcss(picture.pixels, quantized.to_pixels())
+    return Delivery(
+        data=data,
+        media_type=media_type,
+        kept_original=False,
+        wcss=wcss,
+        psnr_db=quantized.psnr_db
+        if wcss == quantized.wcss
+        else psnr_db(wcss, picture.pixels.shape),
+        warnings=tuple(notes),
+    )
+
+
+def _original(picture: DecodedPicture, notes: tuple[str, ...]) -> Delivery:
+    return Delivery(
+        data=picture.encoded,
+        media_type=picture.media_type,
+        kept_original=True,
+        wcss=0.0,
+        psnr_db=None,
+        warnings=notes,
+    )
+
+
+def _has_haze(pixels: np.ndarray) -> bool:
+    alphas = pixels[..., _ALPHA:]
+    return bool(((alphas > 0) & (alphas < 255)).any())  # noqa: PLR2004

@@ -1,0 +1,196 @@
+"""What is written reads back as it was, in each format, at each effort; originals are kept."""
+
+import io
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from pictures import decoded, encoded, noise
+from PIL import Image
+
+from app.cli import main
+from app.encoders import FORMATS, encode
+
+EFFORTS = [0, 1, 2, 6, 7, 9]
+
+
+@pytest.fixture(scope="module")
+def stripes():
+    """Indices and a palette of 20 colours, one of them fully transparent."""
+    palette = noise(20, 1, 4)[:, 0]
+    palette[:, 3] = np.where(np.arange(20) == 3, 0, 255)
+    palette[3] = 0
+    return np.add.outer(np.arange(40), np.arange(60) // 7).astype(np.uint8) % 20, palette
+
+
+def compress(client, picture, **parameters):
+    response = client.post("/compress", content=picture, params=parameters)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def few_colors(k=5):
+    """Pixels of k colours, among them no grey."""
+    return noise(k, 1)[:, 0][np.add.outer(np.arange(9), np.arange(13)) % k]
+
+
+def as_palette_file(pixels, picture_format, **options):
+    return encoded(
+        Image.fromarray(pixels).convert("P", palette=Image.Palette.ADAPTIVE),
+        picture_format,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_a_picture_reads_back_as_it_was(stripes, image_format, effort):
+    indices, palette = stripes
+
+    file = encode(indices, palette, image_format, effort=effort)
+
+    seen, wanted = decoded(file, "RGBA"), palette[indices]
+    visible = wanted[..., 3] > 0
+    np.testing.assert_array_equal(seen[..., 3], wanted[..., 3])
+    np.testing.assert_array_equal(seen[visible], wanted[visible])
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_a_png_stays_a_palette_picture_of_the_smallest_depth(effort):
+    greys = np.repeat(np.array([[0], [85], [170]], np.uint8), 3, axis=1)
+
+    file = encode(np.arange(12, dtype=np.uint8).reshape(3, 4) % 3, greys, effort=effort)
+
+    assert (file[24], file[25]) == (2, 3)  # PNG, IHDR: bit depth, colour type
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_a_palette_keeps_its_order_where_that_is_asked_for(stripes, effort):
+    indices, palette = stripes
+    mirrored = palette[::-1, :3]
+
+    file = encode(indices, mirrored, effort=effort, keep_order=True)
+
+    with Image.open(io.BytesIO(file)) as image:
+        assert np.array_equal(np.reshape(image.getpalette(), (-1, 3)), mirrored)
+
+
+def test_more_effort_makes_a_photograph_no_larger(client, photo_png):
+    sizes = [compress(client, photo_png, k=64, effort=e)["image"]["bytes"] for e in (0, 1, 2, 4)]
+
+    assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_each_format_is_answered_as_itself(client, photo_png, image_format):
+    plain, other = (compress(client, photo_png, k=9, format=name) for name in ("png", image_format))
+
+    assert other["image"]["media_type"] == f"image/{image_format}"
+    assert other["wcss"] == plain["wcss"]
+    colors = decoded(other["image"]["data"])
+    np.testing.assert_array_equal(colors, decoded(plain["image"]["data"]))
+
+
+def test_an_image_answer_is_of_the_asked_format(client, photo_png):
+    headers = {"accept": "image/*"}
+    response = client.post("/compress?k=9&format=webp", content=photo_png, headers=headers)
+
+    assert response.headers["content-type"] == "image/webp"
+    assert response.content[8:12] == b"WEBP"
+
+
+def test_a_gif_says_what_became_of_half_transparency(client):
+    pixels = noise(8, 8, 4)
+
+    answer = compress(client, encoded(pixels), k=256, format="gif")
+
+    returned = decoded(answer["image"]["data"], "RGBA")
+    assert any("GIF" in warning for warning in answer["warnings"])
+    assert set(np.unique(returned[..., 3])) == {0, 255}
+    before, after = (
+        np.dstack([p[..., :3] * (p[..., 3:] / 255.0), p[..., 3:]]) for p in (pixels, returned)
+    )
+    assert answer["wcss"] == pytest.approx(((before - after) ** 2).sum())
+
+
+@pytest.mark.parametrize("image_format", ["png", "gif"])
+def test_a_palette_file_within_k_passes_through_untouched(client, image_format):
+    file = as_palette_file(few_colors(), image_format.upper())
+
+    answer = compress(client, file, k=5, format=image_format)
+
+    assert answer["kept_original"]
+    assert (answer["k"], answer["wcss"]) == (5, 0)
+    assert (
+        client.post(
+            f"/compress?k=5&format={image_format}", content=file, headers={"accept": "image/*"}
+        ).content
+        == file
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "parameters"),
+    [
+        (as_palette_file(few_colors(), "PNG"), {"k": 4}),
+        (as_palette_file(few_colors(), "PNG"), {"k": 5, "format": "gif"}),
+        (as_palette_file(few_colors(), "PNG"), {"k": 5, "palette": "000000,ffffff"}),
+        (encoded(few_colors()), {"k": 5}),
+        (
+            as_palette_file(
+                few_colors(),
+                "PNG",
+                exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0",
+            ),
+            {"k": 5},
+        ),
+    ],
+    ids=["more colours", "another format", "another palette", "no palette", "turned"],
+)
+def test_any_other_file_is_written_anew(client, file, parameters):
+    assert not compress(client, file, **parameters)["kept_original"]
+
+
+def test_a_larger_file_is_said_to_be_larger(client, photo):
+    photo_jpeg = encoded(photo, "JPEG", quality=20)
+
+    answer = compress(client, photo_jpeg, k=256)
+
+    assert answer["image"]["bytes"] > answer["input"]["bytes"]
+    assert any("bytes came" in warning for warning in answer["warnings"])
+
+
+def test_the_original_comes_back_rather_than_a_larger_file(client, photo):
+    photo_jpeg = encoded(photo, "JPEG", quality=20)
+
+    answer = compress(client, photo_jpeg, k=256, skip_if_larger="true")
+
+    assert answer["kept_original"]
+    assert (answer["wcss"], answer["psnr_db"]) == (0, None)
+    assert answer["image"]["media_type"] == "image/jpeg"
+    assert decoded(answer["image"]["data"]).tolist() == decoded(photo_jpeg).tolist()
+    assert any("original is kept" in warning for warning in answer["warnings"])
+
+
+def test_a_smaller_file_replaces_the_original(client, photo_png):
+    assert not compress(client, photo_png, k=4, skip_if_larger="true")["kept_original"]
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.webp", b"RIFF"), ("a.gif", b"GIF8"), ("a", b"\x89P")]
+)
+def test_the_command_writes_what_the_name_ends_in(photo_png, tmp_path, name, begins):
+    arguments = ["compress", "-", "-o", str(tmp_path / name), "-k", "4"]
+
+    result = CliRunner().invoke(main, arguments, input=photo_png)
+
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+def test_the_command_tries_harder_than_the_server(client, photo_png, tmp_path):
+    arguments = ["compress", "-", "-o", str(tmp_path / "a.png"), "-k", "64"]
+
+    CliRunner().invoke(main, arguments, input=photo_png)
+
+    assert len((tmp_path / "a.png").read_bytes()) < compress(client, photo_png)["image"]["bytes"]
