@@ -1,0 +1,132 @@
+// The public HTTP API, and nothing else of the server.
+
+/** An answer that is no success, with the words of its problem document. */
+export class Refusal extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? `The server answered ${status}.`);
+    Object.assign(this, { name: "Refusal", status, code: problem.code ?? "", title: problem.title ?? "" });
+  }
+}
+
+/** No answer at all. */
+export class Unreachable extends Error {
+  name = "Unreachable";
+}
+
+const BUSY = new Set([429, 503]);
+const MOST_TRIES = 6;
+const LONGEST_WAIT_S = 30;
+
+/**
+ * Send bytes with parameters; wait and try again where the server says that it is busy.
+ *
+ * @param {string} path   "/compress", "/elbow" or "/palette"
+ * @param {Blob} body     a picture
+ * @param {object} params name -> value
+ * @param {{signal?: AbortSignal, onWait?: (seconds: number) => void}} request
+ * @returns {Promise<Response>}
+ */
+export async function post(path, body, params, { signal, onWait } = {}) {
+  for (let attempt = 1; ; attempt += 1) {
+    const response = await send(path, body, params, signal);
+    if (response.ok) return response;
+    const problem = await response.json().catch(() => ({}));
+    if (!BUSY.has(response.status) || attempt === MOST_TRIES) throw new Refusal(response.status, problem);
+    const wait_s = Math.min(LONGEST_WAIT_S, Math.max(1, Number(response.headers.get("Retry-After")) || 1));
+    onWait?.(wait_s);
+    await pause(1000 * wait_s, signal);
+  }
+}
+
+async function send(path, body, params, signal) {
+  const query = queryOf(params);
+  try {
+    return await fetch(query ? `${path}?${query}` : path, {
+      method: "POST",
+      body,
+      signal,
+      headers: { "Content-Type": "application/octet-stream" },
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Unreachable(error.message);
+  }
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+}
+
+/** A query that a person can read: commas stay commas. */
+export const queryOf = (params) => new URLSearchParams(params).toString().replaceAll("%2C", ",");
+
+/**
+ * The picture in fewer colours.
+ *
+ * Locked colours take the places of the computed colours nearest to them; the whole palette is sent then.
+ *
+ * @param {Blob} file
+ * @param {object} options  parameters of /compress
+ * @param {{fixed: string[] | null, locked: string[]}} colors
+ * @returns {Promise<{answer: object, params: object, blob: Blob}>}
+ */
+export async function compress(file, options, { fixed, locked }, request) {
+  let params = options;
+  if (fixed) params = givenPalette(options, fixed);
+  else if (locked.length) {
+    const { palette } = await (await post("/palette", file, paletteParams(options), request)).json();
+    params = givenPalette(options, withLocked(palette.map(hexOf), locked));
+  }
+  const answer = await (await post("/compress", file, { ...params, curve: "false" }, request)).json();
+  return { answer, params, blob: blobOf(answer.image) };
+}
+
+const OF_THE_PICTURE = ["dither"];
+const OF_THE_SEARCH = ["k", "k_max", "min_psnr", "refine", "seed"];
+
+/** Of the options of /compress, those that /palette takes. */
+export const paletteParams = (options) => without(options, OF_THE_PICTURE);
+
+function givenPalette(options, colors) {
+  return { palette: colors.map((color) => color.replace("#", "")).join(","), ...without(options, OF_THE_SEARCH) };
+}
+
+const without = (object, names) => Object.fromEntries(Object.entries(object).filter(([name]) => !names.includes(name)));
+
+/** Each locked colour in place of the computed colour nearest to it. */
+export function withLocked(computed, locked) {
+  const colors = [...computed];
+  const free = new Set(colors.keys());
+  for (const color of locked) {
+    if (!free.size) break;
+    const nearest = [...free].reduce((a, b) => (distance(colors[b], color) < distance(colors[a], color) ? b : a));
+    colors[nearest] = color;
+    free.delete(nearest);
+  }
+  return colors;
+}
+
+/** "#aabbcc" or, where there is alpha, "#aabbccdd". */
+export const hexOf = ({ hex, alpha }) =>
+  alpha === undefined || alpha === null ? hex : hex + alpha.toString(16).padStart(2, "0");
+
+/** "#aabbcc" -> [170, 187, 204]. */
+export const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+
+function distance(one, other) {
+  const a = channels(one);
+  return channels(other).reduce((sum, level, i) => sum + (level - a[i]) ** 2, 0);
+}
+
+function blobOf({ data, media_type: type }) {
+  const raw = atob(data);
+  const file = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i += 1) file[i] = raw.charCodeAt(i);
+  return new Blob([file], { type });
+}

@@ -1,0 +1,142 @@
+// The options: the API's words, its defaults, and only what differs from them is sent.
+
+const $ = (id) => document.getElementById(id);
+
+const DEFAULTS = { space: "rgb", dither: "0", refine: "1", seed: "0" };
+
+// One step of the slider is one colour to 32, then an eighth of an octave: 64 steps to 256.
+const STEPS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32];
+for (let k = 34; k <= 64; k += 2) STEPS.push(k);
+for (let k = 72; k <= 128; k += 8) STEPS.push(k);
+for (let k = 144; k <= 256; k += 16) STEPS.push(k);
+
+const COLOR = /^#?[0-9a-f]{6}([0-9a-f]{2})?$/i;
+const SETTLE_MS = 120; // keys held down on a slider count once
+
+/** Fires "change" with the name of the option that changed; "palette" carries the colours. */
+export class Controls extends EventTarget {
+  #k = "64";
+  #timer = 0;
+
+  constructor() {
+    super();
+    const form = $("controls");
+    $("k-slider").max = STEPS.length - 1;
+    $("k-slider").addEventListener("input", () => this.#showK(String(STEPS[$("k-slider").value])));
+    $("k-slider").addEventListener("change", () => this.#changed("k"));
+    $("k-number").addEventListener("focus", () => $("k-number").select());
+    $("k-number").addEventListener("change", () => this.takeK(bounded($("k-number"), 64)));
+    $("k-presets").addEventListener("change", (event) => this.takeK(event.target.value));
+    for (const name of ["min_psnr", "k_max", "seed"]) $(name).addEventListener("change", () => this.#onNumber(name));
+    $("dither").addEventListener("input", () => this.#showDither());
+    for (const name of ["dither", "refine"]) $(name).addEventListener("change", () => this.#changed(name));
+    for (const radio of form.elements.space) radio.addEventListener("change", () => this.#changed("space"));
+    $("palette-text").addEventListener("change", () => this.#onPalette());
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("reset", () => setTimeout(() => this.#afterReset()));
+    this.#showK("64");
+    this.#showDither();
+  }
+
+  /** Parameters of /compress. */
+  get options() {
+    const { elements } = $("controls");
+    const chosen = { space: elements.space.value, dither: $("dither").value, refine: $("refine").value, seed: $("seed").value };
+    const options = { k: this.#k };
+    if (this.#k === "auto") options.min_psnr = $("min_psnr").value;
+    if (this.#k === "elbow") options.k_max = $("k_max").value;
+    for (const [name, value] of Object.entries(chosen)) if (value !== DEFAULTS[name]) options[name] = value;
+    return options;
+  }
+
+  get kMax() {
+    return Number($("k_max").value);
+  }
+
+  get minPsnr() {
+    return Number($("min_psnr").value);
+  }
+
+  /** Choose k: a number as text, "auto" or "elbow". */
+  takeK(k) {
+    this.#showK(String(k));
+    this.#changed("k");
+  }
+
+  takeDither(dither) {
+    $("dither").value = dither;
+    this.#showDither();
+    this.#changed("dither");
+  }
+
+  takeKMax(kMax) {
+    $("k_max").value = kMax;
+    this.#changed("k_max");
+  }
+
+  /** Show what k came out: where the server chose it, and where there were fewer colours. */
+  showAnswer(k, palette) {
+    if (Number.isNaN(Number(this.#k))) this.#placeK(k);
+    $("palette-text").value = palette ? palette.join(", ") : "";
+  }
+
+  #showK(k) {
+    this.#k = k;
+    for (const radio of $("k-presets").querySelectorAll("input")) radio.checked = radio.value === k;
+    $("min-psnr-row").hidden = k !== "auto";
+    $("k-max-row").hidden = k !== "elbow";
+    if (!Number.isNaN(Number(k))) this.#placeK(Number(k));
+  }
+
+  #placeK(k) {
+    const step = STEPS.findLastIndex((value) => value <= k);
+    $("k-slider").value = step;
+    $("k-slider").setAttribute("aria-valuetext", `${k} colours`);
+    fill($("k-slider"));
+    $("k-number").value = k;
+  }
+
+  #showDither() {
+    const value = Number($("dither").value);
+    $("dither-out").value = value ? value.toFixed(2) : "off";
+    fill($("dither"));
+  }
+
+  #onNumber(name) {
+    $(name).value = bounded($(name), Number($(name).defaultValue));
+    this.#changed(name);
+  }
+
+  #onPalette() {
+    const field = $("palette-text");
+    const colors = field.value.split(/[\s,;]+/).filter(Boolean);
+    const odd = colors.find((color) => !COLOR.test(color));
+    field.setAttribute("aria-invalid", String(Boolean(odd) || colors.length > 256));
+    if (odd) return this.#changed("palette", { problem: `"${odd}" is no colour: write #rrggbb, separated by commas.` });
+    if (colors.length > 256) return this.#changed("palette", { problem: `${colors.length} colours are too many: a palette holds 256.` });
+    return this.#changed("palette", { colors: colors.map((color) => `#${color.replace("#", "").toLowerCase()}`) });
+  }
+
+  #afterReset() {
+    this.#showK("64");
+    this.#showDither();
+    this.#changed("reset");
+  }
+
+  #changed(name, detail = {}) {
+    clearTimeout(this.#timer);
+    const fire = () => this.dispatchEvent(new CustomEvent("change", { detail: { name, ...detail } }));
+    if (name === "k" || name === "dither") this.#timer = setTimeout(fire, SETTLE_MS);
+    else fire();
+  }
+}
+
+/** What a number field holds, within its bounds. */
+function bounded(field, fallback) {
+  const value = field.value === "" || Number.isNaN(field.valueAsNumber) ? fallback : field.valueAsNumber;
+  const whole = field.step === "1" ? Math.round(value) : value;
+  return Math.min(field.max === "" ? Infinity : Number(field.max), Math.max(Number(field.min), whole));
+}
+
+/** How far a slider's track is filled, for browsers that do not fill it themselves. */
+const fill = (slider) => slider.style.setProperty("--fill", `${(100 * (slider.value - slider.min)) / (slider.max - slider.min)}%`);

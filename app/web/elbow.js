@@ -1,0 +1,170 @@
+// How many colours? The curve, what speaks for which k, and what each k weighs.
+import { compress, post } from "./api.js";
+import { Plot } from "./plot.js";
+import { bytes, change, decibels, scientific } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const PRESETS = [4, 8, 16, 32, 64, 128, 256];
+
+/** The panel of the elbow curve; fires "take" with a k, "k_max" with the end of the curve, "error" with an error. */
+export class Elbow extends EventTarget {
+  #plot = new Plot($("plot"));
+  #picture = null;
+  #minPsnr = 32;
+  #key = ""; // the options but k, as text
+  #options = {};
+  #request = new AbortController();
+
+  constructor() {
+    super();
+    this.#plot.addEventListener("take", (event) => this.#fire("take", event.detail));
+    this.#plot.addEventListener("point", (event) => this.#read(event.detail));
+    for (const radio of document.querySelectorAll('input[name="axis"]')) radio.addEventListener("change", () => this.#draw());
+    $("plot-k-max").addEventListener("change", () => this.#fire("k_max", $("plot-k-max").value));
+    $("measure").addEventListener("click", () => this.#measure());
+    $("sizes").addEventListener("click", (event) => this.#takeFrom(event.target.closest("button")));
+    $("criteria").addEventListener("click", (event) => this.#takeFrom(event.target.closest("button")));
+  }
+
+  /** Show what is known of a picture, and ask for its curve where that is not known yet. */
+  async show(picture, { kMax, minPsnr, options, colors }) {
+    this.#picture = picture;
+    this.#minPsnr = minPsnr;
+    this.#remember(picture, { options, colors });
+    this.#offer(kMax);
+    this.#drawSizes();
+    this.#request.abort();
+    this.#request = new AbortController();
+    const { signal } = this.#request;
+    if (!picture.curves.has(kMax)) {
+      try {
+        picture.curves.set(kMax, await (await post("/elbow", picture.file, { k_max: kMax }, { signal })).json());
+      } catch (error) {
+        if (!signal.aborted) this.#fire("error", error);
+        return;
+      }
+    }
+    if (!signal.aborted) this.#draw();
+  }
+
+  /** Nothing to show, as for a file that is no picture. */
+  clear() {
+    this.#request.abort();
+    this.#picture = null;
+    this.#plot.show(null);
+    $("criteria").replaceChildren();
+    $("plot-readout").textContent = "";
+    this.#drawSizes();
+  }
+
+  get #answer() {
+    return this.#picture?.curves.get(Number($("plot-k-max").value));
+  }
+
+  #draw() {
+    if (!this.#answer) return;
+    const axis = document.querySelector('input[name="axis"]:checked').value;
+    const k = this.#picture.result?.answer.k ?? null;
+    this.#plot.show({ curve: this.#answer.curve, knee: this.#answer.knee, k, axis });
+    this.#read(null);
+    this.#judge();
+  }
+
+  /** The line under the plot: the point looked at, or else where we are. */
+  #read(k) {
+    const at = k ?? this.#picture.result?.answer.k;
+    const point = this.#answer?.curve.find((other) => other.k === at);
+    const size = this.#sizes.get(at);
+    const parts = [`k = ${at}`];
+    if (point) parts.push(`WCSS ${scientific(point.wcss)}`, decibels(point.psnr_db));
+    else if (size) parts.push(decibels(size.psnr_db));
+    if (size) parts.push(bytes(size.bytes));
+    $("plot-readout").textContent = parts.join(" · ");
+  }
+
+  /** Criteria beside each other, each with the k it speaks for. */
+  #judge() {
+    const { curve, knee, method } = this.#answer;
+    const good = curve.find(({ psnr_db: psnr }) => psnr === null || psnr >= this.#minPsnr);
+    $("criteria").replaceChildren(
+      criterion(`Knee of the curve (${method ?? "kneedle"})`, knee, "has none"),
+      criterion(`Fewest with ${this.#minPsnr} dB`, good?.k, `more than ${curve.at(-1).k}`),
+    );
+  }
+
+  get #sizes() {
+    return this.#picture?.sizes.get(this.#key) ?? new Map();
+  }
+
+  /** Sizes can be compared where all but k is equal. */
+  #remember(picture, { options, colors }) {
+    const { k, k_max, min_psnr, ...rest } = options;
+    this.#options = rest;
+    this.#key = new URLSearchParams(rest).toString();
+    if (!picture.sizes.has(this.#key)) picture.sizes.set(this.#key, new Map());
+    if (picture.state === "done" && !colors.fixed && !colors.locked.length) this.#note(picture, this.#key, picture.result.answer);
+  }
+
+  #note(picture, key, { k, image, psnr_db }) {
+    picture.sizes.get(key).set(k, { bytes: image.bytes, psnr_db });
+  }
+
+  async #measure() {
+    const [picture, key, options] = [this.#picture, this.#key, this.#options];
+    $("measure").disabled = true;
+    try {
+      for (const k of PRESETS.filter((preset) => !picture.sizes.get(key).has(preset))) {
+        const { answer } = await compress(picture.file, { k, ...options }, { fixed: null, locked: [] });
+        this.#note(picture, key, answer);
+        if (answer.k < k) break; // it has no more colours than these
+        if (picture === this.#picture && key === this.#key) this.#drawSizes();
+      }
+    } catch (error) {
+      this.#fire("error", error);
+    }
+    this.#drawSizes();
+  }
+
+  #drawSizes() {
+    const sizes = [...this.#sizes].sort(([a], [b]) => a - b);
+    const before = this.#picture?.file.size;
+    const now = this.#picture?.result?.answer.k;
+    $("sizes").tBodies[0].replaceChildren(...sizes.map(([k, { bytes: after, psnr_db: psnr }]) => {
+      const row = document.createElement("tr");
+      if (k === now) row.setAttribute("aria-current", "true");
+      const head = Object.assign(document.createElement("th"), { scope: "row" });
+      head.append(button(k, String(k)));
+      row.append(head, ...[bytes(after), change(before, after), decibels(psnr)].map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+      return row;
+    }));
+    $("measure").disabled = !this.#picture?.result || PRESETS.every((k) => this.#sizes.has(k));
+  }
+
+  #offer(kMax) {
+    const select = $("plot-k-max");
+    if (![...select.options].some(({ value }) => value === String(kMax))) select.append(new Option(kMax, kMax));
+    select.value = kMax;
+  }
+
+  #takeFrom(pressed) {
+    if (pressed) this.#fire("take", Number(pressed.dataset.k));
+  }
+
+  #fire(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+function criterion(words, k, otherwise) {
+  const item = document.createElement("li");
+  item.append(Object.assign(document.createElement("span"), { textContent: words }));
+  item.append(k ? button(k, `k = ${k}`) : Object.assign(document.createElement("span"), { textContent: otherwise }));
+  return item;
+}
+
+function button(k, text) {
+  const made = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: text });
+  made.dataset.k = k;
+  made.setAttribute("aria-label", `Take k = ${k}`);
+  return made;
+}

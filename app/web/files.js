@@ -1,0 +1,74 @@
+// Files in (drop, paste, pick, the sample) and out (save, copy).
+
+const SAMPLE = "/static/sample/flower.jpg";
+
+/** Call back with the pictures that are dropped, pasted or picked. */
+export function receiveFiles(onFiles) {
+  const input = document.getElementById("files");
+  const veil = document.getElementById("drop");
+  const give = (list) => {
+    const files = [...(list ?? [])];
+    if (files.length) onFiles(files);
+  };
+  document.getElementById("choose").addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    give(input.files);
+    input.value = ""; // so that the same file can be picked again
+  });
+  document.addEventListener("paste", (event) => give(event.clipboardData?.files));
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    veil.hidden = !event.dataTransfer?.types.includes("Files");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) veil.hidden = true;
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    veil.hidden = true;
+    give(event.dataTransfer?.files);
+  });
+}
+
+/** The built-in picture, as a PNG of its pixels: what a palette picture is measured against. */
+export async function loadSample() {
+  const bitmap = await createImageBitmap(await (await fetch(SAMPLE)).blob());
+  const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  return new File([blob], "flower.png", { type: "image/png" });
+}
+
+/** Hand a file to the browser's downloads. */
+export function save(blob, name) {
+  const url = URL.createObjectURL(blob);
+  Object.assign(document.createElement("a"), { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/** Put text on the clipboard, on insecure origins too; says whether it worked. */
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const field = Object.assign(document.createElement("textarea"), { value: text });
+    const focused = document.activeElement;
+    document.body.append(field);
+    field.select();
+    const copied = document.execCommand("copy");
+    field.remove();
+    focused?.focus();
+    return copied;
+  }
+}
+
+/** Put a PNG on the clipboard; says whether it worked. */
+export async function copyPicture(blob) {
+  try {
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,93 @@
+// The pictures on the page and their requests: the one that is looked at first, two at a time, the old ones cancelled.
+import { compress } from "./api.js";
+
+const AT_ONCE = 2;
+
+/**
+ * What is known of one picture.
+ *
+ * state: "waiting", "working", "done" or "failed"; `result` is the last answer, kept until the next one is there.
+ */
+class Picture {
+  state = "waiting";
+  result = null; // {answer, params, blob, url, took_ms}
+  error = null;
+  waits_s = 0; // the server is busy and is asked again after this
+  curves = new Map(); // k_max -> answer of /elbow
+  sizes = new Map(); // options as text -> Map of k -> {bytes, psnr_db}
+
+  constructor(file) {
+    this.file = file;
+    this.name = file.name || "picture";
+    this.url = URL.createObjectURL(file);
+  }
+
+  forget() {
+    for (const url of [this.url, this.result?.url]) if (url) URL.revokeObjectURL(url);
+  }
+}
+
+/** Fires "select" when another picture is looked at, and "update" whenever something is known of one. */
+export class Pictures extends EventTarget {
+  list = [];
+  current = null;
+  #queue = [];
+  #request = new AbortController();
+
+  /** Start over with these files. */
+  replace(files) {
+    this.#request.abort();
+    for (const picture of this.list) picture.forget();
+    this.list = files.map((file) => new Picture(file));
+    this.select(this.list[0]);
+  }
+
+  select(picture) {
+    this.current = picture;
+    if (this.#queue.includes(picture)) this.#queue = [picture, ...this.#queue.filter((other) => other !== picture)];
+    this.#fire("select", picture);
+  }
+
+  /** Compute every picture again; what is under way is cancelled. */
+  run(options, colors) {
+    this.#request.abort();
+    this.#request = new AbortController();
+    this.#queue = [this.current, ...this.list.filter((picture) => picture !== this.current)];
+    for (const picture of this.#queue) picture.state = "waiting";
+    for (let worker = 0; worker < AT_ONCE; worker += 1) this.#work(options, colors, this.#request.signal);
+  }
+
+  async #work(options, colors, signal) {
+    while (this.#queue.length && !signal.aborted) {
+      const picture = this.#queue.shift();
+      picture.state = "working";
+      picture.error = null;
+      this.#fire("update", picture);
+      await this.#compute(picture, options, colors, signal);
+    }
+  }
+
+  async #compute(picture, options, colors, signal) {
+    const begin = performance.now();
+    const onWait = (seconds) => {
+      picture.waits_s = seconds;
+      this.#fire("update", picture);
+    };
+    try {
+      const result = await compress(picture.file, options, colors, { signal, onWait });
+      if (picture.result) URL.revokeObjectURL(picture.result.url);
+      picture.result = { ...result, url: URL.createObjectURL(result.blob), took_ms: performance.now() - begin };
+      picture.state = "done";
+    } catch (error) {
+      if (signal.aborted) return;
+      picture.error = error;
+      picture.state = "failed";
+    }
+    picture.waits_s = 0;
+    this.#fire("update", picture);
+  }
+
+  #fire(name, picture) {
+    this.dispatchEvent(new CustomEvent(name, { detail: picture }));
+  }
+}
