@@ -27,15 +27,23 @@ from torch import Tensor
 
 from gpu_kmeans.backends import Accumulated, Backend, Problems, backend_for
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_points, like
-from gpu_kmeans.distances import cluster_means, place_means
+from gpu_kmeans.distances import (
+    EUCLIDEAN,
+    MeanMetric,
+    Metric,
+    OtherMetric,
+    cluster_means,
+    metric_for,
+    place_means,
+)
 from gpu_kmeans.errors import InputError, OptionError, ShapeError
-from gpu_kmeans.refinement import REFINE_LEVELS, refine_centroids
+from gpu_kmeans.progress import Progress, part_of, rising
+from gpu_kmeans.refinement import REFINE_LEVELS, refine_centroids, searches_for
 from gpu_kmeans.seeding import distinct_rows, greedy_seeds, random_seeds
 
 __all__ = ["INITS", "Descent", "KMeansResult", "descend", "kmeans"]
 
 INITS = ("k-means++", "random")
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +53,8 @@ class KMeansResult:
     Attributes:
         centroids: (m, d) with m <= k, in the unit of the points.
         labels: (n,) int32, each point's centroid.
-        wcss: Weighted sum of squared distances to them, in unit^2 x weight.
+        wcss: Weighted sum of squared distances to them, in unit^2 x weight; for another metric, of
+            what its objective adds up.
         n_iter: Iterations done.
         converged: It stopped by itself rather than at max_iter.
         wcss_history: WCSS at each iteration, then of the result; it never rises.
@@ -67,6 +76,8 @@ def kmeans(
     *,
     weights: Num[Tensor, " n"] | Num[np.ndarray, " n"] | None = None,
     init: str | Num[Tensor, "k d"] | Num[np.ndarray, "k d"] = "k-means++",
+    metric: str = "euclidean",
+    p: float = 2.0,
     n_init: int = 1,
     max_iter: int = 300,
     tol: float = 1e-4,
@@ -82,6 +93,10 @@ def kmeans(
         k: How many clusters, 1 <= k; fewer are returned where there are fewer distinct points.
         weights: How much each point counts, finite and >= 0; 0 means it does not exist.
         init: "k-means++", "random", or the first centroids (k, d).
+        metric: The distance: "euclidean", "cityblock", "chebyshev", "minkowski" or "cosine". Each
+            has an objective and a centre step of its own, see `gpu_kmeans.distances`; `wcss` and
+            `wcss_history` hold that objective.
+        p: The exponent of "minkowski", 1 <= p; of nothing else.
         n_init: How many times to start anew, the lowest WCSS being kept; given centroids start
             once.
         max_iter: The most iterations of one start.
@@ -98,8 +113,10 @@ def kmeans(
 
     Raises:
         ShapeError: points are not (n, d), or weights or init do not fit them.
-        InputError: No point has a positive weight, or a value is NaN or infinite.
-        OptionError: k, n_init, max_iter, tol, refine, seed, init or backend is out of range.
+        InputError: No point has a positive weight, a value is NaN or infinite, or a row of zeros is
+            to have a direction under "cosine".
+        OptionError: k, metric, p, n_init, max_iter, tol, refine, seed, init or backend is out of
+            range, or refine is not 0 with another metric than "euclidean".
         DeviceError: The backend cannot run here.
 
     Example:
@@ -115,24 +132,28 @@ def kmeans(
         refine=check_integer("refine", refine, low=0, high=max(REFINE_LEVELS)),
         seed=check_integer("seed", seed, low=0),
     )
+    distance = _check_metric(metric, p, refine)
     rows, masses = check_points(points, weights)
     start = _check_init(init, k, rows)
     engine = backend_for(rows.device, backend)
     exists = masses > 0
+    distance.check(rows[exists], start)
+    rows = distance.prepare(rows)
+    start = distance.prepare(start) if isinstance(start, Tensor) else start
     problem = engine.pack([rows[exists]], [masses[exists]], is_integral=False)
     few = distinct_rows(problem.points, k)
     if few is not None and (isinstance(start, str) or len(few) < k):
-        descent = _stay(engine, problem, problem.points[few])
+        descent = _stay(engine, problem, problem.points[few], distance)
     else:
-        descent = fit.run(engine, problem, start, on_progress)
+        descent = fit.run(engine, problem, start, rising(on_progress), distance)
     warnings = [f"{len(few)} distinct points, for k={k}"] if few is not None else []
     return KMeansResult(
         centroids=like(descent.centroids, points),
-        labels=like(_label_all(engine, rows, descent, exists), points),
-        wcss=descent.wcss,
+        labels=like(_label_all(distance.on(engine), rows, descent, exists), points),
+        wcss=descent.wcss * distance.scale,
         n_iter=descent.n_iter,
         converged=descent.converged,
-        wcss_history=descent.wcss_history,
+        wcss_history=tuple(wcss * distance.scale for wcss in descent.wcss_history),
         warnings=tuple(warnings),
     )
 
@@ -153,14 +174,15 @@ class Fit:
         engine: Backend,
         problem: Problems,
         start: str | Tensor,
-        on_progress: Progress | None = None,
+        on_progress: Progress,
+        metric: Metric = EUCLIDEAN,
     ) -> "Descent":
         """Start as often as asked; keep the descent of lowest WCSS, the first of equals."""
         starts = 1 if isinstance(start, Tensor) else self.n_init
         best: Descent | None = None
         for i in range(starts):
-            report = _part_of(on_progress, i, starts)
-            centroids = self._first_centroids(engine, problem, start, i, report)
+            report = part_of(on_progress, i, starts)
+            centroids = self._first_centroids(metric.on(engine), problem, start, i, report)
             descent = descend(
                 engine,
                 problem,
@@ -168,6 +190,7 @@ class Fit:
                 max_iter=self.max_iter,
                 tol=self.tol,
                 on_iteration=partial(_report_iteration, report, self.max_iter),
+                metric=metric,
             )[0]
             if best is None or descent.wcss < best.wcss:
                 best = descent
@@ -178,12 +201,13 @@ class Fit:
         engine: Backend,
         problem: Problems,
         start: str,
-        on_progress: Progress | None = None,
+        on_progress: Progress,
     ) -> Tensor:
         """Start and refine as often as asked; keep the best centroids, which are yet to descend."""
         candidates = []
-        for i in range(self.n_init):
-            report = _part_of(on_progress, i, self.n_init)
+        searches = self.n_init * searches_for(self.k)
+        for i in range(searches):
+            report = part_of(on_progress, i, searches)
             centroids = self._first_centroids(engine, problem, start, i, report)
             candidates.append(engine.settle(problem, centroids, steps=1, still=0.0))
         return min(candidates, key=lambda candidate: candidate[1])[0]
@@ -205,17 +229,6 @@ class Fit:
 
 def _report_iteration(report: Progress, max_iter: int, done: int) -> None:
     report(done / max_iter)
-
-
-def _part_of(on_progress: Progress | None, i: int, parts: int) -> Progress:
-    """Report shares of the i-th of several parts."""
-    if on_progress is None:
-        return lambda _: None
-
-    def report(share: float) -> None:
-        on_progress((i + share) / parts)
-
-    return report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +265,7 @@ def descend(
     tol: float,
     still: float = 0.0,
     on_iteration: Callable[[int], None] = lambda _: None,
+    metric: Metric = EUCLIDEAN,
 ) -> list[Descent]:
     """Run Lloyd's iteration on several problems side by side, each until its own stop.
 
@@ -263,19 +277,23 @@ def descend(
         tol: See `kmeans`.
         still: Stop as well once the WCSS falls by less than this share of it.
         on_iteration: Called before each iteration with its number, from 0.
+        metric: Whose objective to lower; the WCSS of a descent are that one's, less its scale.
 
     Returns:
         One descent for each problem. Never raises, but what `on_iteration` raises passes through.
     """
-    current = list(centroids)
+    current, passes = list(centroids), metric.on(engine)
+    needs_labels = isinstance(metric, OtherMetric)
     limits = [tol * v for v in _mean_variances(engine, problems)] if tol else [0.0] * len(current)
     histories: list[list[float]] = [[] for _ in current]
     converged = [False] * len(current)
     active = list(range(len(current)))
     for i in range(max_iter):
         on_iteration(i)
-        accumulated = engine.assign_accumulate(problems, *_packed(current), active=active)
-        moved = _move(engine, problems, current, accumulated, active)
+        accumulated = passes.assign_accumulate(
+            problems, *_packed(current), active=active, labels=needs_labels
+        )
+        moved = _move(engine, problems, current, accumulated, active, metric)
         for b in active:
             wcss = float(accumulated.wcss[b])
             shift = ((moved[b].double() - current[b].double()) ** 2).sum()
@@ -286,15 +304,25 @@ def descend(
         active = [b for b in active if not converged[b]]
         if not active:
             break
-    last = engine.assign_accumulate(problems, *_packed(current), labels=True)
-    offsets = _packed(current)[1]
-    parts = [_of(last, slice(a, b)) for a, b in pairwise(offsets)]
+    return _arrive(passes, problems, current, histories, converged)
+
+
+def _arrive(
+    engine: Backend,
+    problems: Problems,
+    centroids: list[Tensor],
+    histories: list[list[float]],
+    converged: list[bool],
+) -> list[Descent]:
+    """Label the points for the last centroids, so that all that is returned belongs together."""
+    last = engine.assign_accumulate(problems, *_packed(centroids), labels=True)
+    parts = [_of(last, slice(a, b)) for a, b in pairwise(_packed(centroids)[1])]
     return [
         Descent(
-            centroids=current[b],
+            centroids=centroids[b],
             labels=last.labels[rows],
             masses=parts[b].masses,
-            means=cluster_means(current[b], parts[b]),
+            means=cluster_means(centroids[b], parts[b]),
             wcss=float(last.wcss[b]),
             n_iter=len(histories[b]),
             converged=converged[b],
@@ -322,16 +350,23 @@ def _move(
     current: list[Tensor],
     accumulated: Accumulated,
     active: Sequence[int],
+    metric: Metric,
 ) -> dict[int, Tensor]:
-    """Move each active problem's centroids to the means; one that got nothing to a far point."""
+    """Move each active problem's centroids by the metric; one that got nothing to a far point."""
     offsets = _packed(current)[1]
     moved = {}
     for b in active:
+        rows = problems.spans[b]
+        if isinstance(metric, OtherMetric):
+            points, weights = problems.points[rows], problems.weights[rows]
+            moved[b] = metric.move(points, weights, current[b], accumulated.labels[rows])
+            continue
         mine = slice(offsets[b], offsets[b + 1])
         part = _of(accumulated, mine)
         if not bool(part.masses.all()):
             _fill_empty_clusters(engine, problems, current[b], part, b)
-        moved[b] = place_means(problems, current[b], part)
+        place = metric.place if isinstance(metric, MeanMetric) else place_means
+        moved[b] = place(problems, current[b], part)
     return moved
 
 
@@ -340,8 +375,8 @@ def _fill_empty_clusters(
 ) -> None:
     """Give each cluster without weight the point farthest from every centroid, in place.
 
-    After each, distances are taken to that point too, so that copies of one point are not taken
-    twice. Stops where no point is away from its centroid: then the clusters stay empty.
+    Copies of a point move together, as one of their weight would; after each, distances are taken
+    to that point too. Where no point is away from its centroid, the clusters stay empty.
     """
     rows = problems.spans[b]
     alone = Problems(
@@ -355,15 +390,26 @@ def _fill_empty_clusters(
     labels = labels.long()
     away = ((alone.points.double() - centroids[labels].double()) ** 2).sum(dim=1)
     for c in (part.masses == 0).nonzero()[:, 0].tolist():
-        away[alone.weights >= part.masses[labels]] = 0  # it would leave a cluster empty in turn
-        far = int(away.argmax())
-        if not away[far] > 0:
-            return
-        point, weight = alone.points[far].double(), alone.weights[far]
+        while True:
+            if not bool((away > 0).any()):
+                return
+            far = _first_in_space(alone.points, away == away.max())
+            copies = (alone.points == alone.points[far]).all(dim=1) & (labels == labels[far])
+            point, weight = alone.points[far].double(), alone.weights[copies].sum()
+            if weight < part.masses[labels[far]]:
+                break
+            away[copies] = 0  # without it, its own cluster would be empty in turn
         part.sums[labels[far]] -= weight * point
         part.masses[labels[far]] -= weight
         part.sums[c], part.masses[c] = weight * point, weight
         away = torch.minimum(away, ((alone.points.double() - point) ** 2).sum(dim=1))
+
+
+def _first_in_space(points: Tensor, candidates: Tensor) -> int:
+    """Find the candidate of the least coordinates: which it is must not depend on the order."""
+    for column in points.T:
+        candidates = candidates & (column == column[candidates].min())
+    return int(candidates.nonzero()[0])
 
 
 def _mean_variances(engine: Backend, problems: Problems) -> list[float]:
@@ -377,10 +423,10 @@ def _mean_variances(engine: Backend, problems: Problems) -> list[float]:
     return (about_mean.wcss / about_mean.masses / d).tolist()
 
 
-def _stay(engine: Backend, problem: Problems, centroids: Tensor) -> Descent:
+def _stay(engine: Backend, problem: Problems, centroids: Tensor, metric: Metric) -> Descent:
     """Return the descent that has nowhere to go: every point is a centroid."""
-    still = descend(engine, problem, [centroids], max_iter=1, tol=0.0)[0]
-    return replace(still, converged=True, centroids=centroids)
+    still = _arrive(metric.on(engine), problem, [centroids], [[]], [True])[0]
+    return replace(still, n_iter=1, wcss_history=(still.wcss, still.wcss))
 
 
 def _label_all(engine: Backend, rows: Tensor, descent: Descent, exists: Tensor) -> Tensor:
@@ -390,6 +436,13 @@ def _label_all(engine: Backend, rows: Tensor, descent: Descent, exists: Tensor) 
     problem = engine.pack([rows], [torch.ones_like(exists, dtype=torch.float64)], is_integral=False)
     k = (0, len(descent.centroids))
     return engine.assign_accumulate(problem, descent.centroids, k, labels=True).labels
+
+
+def _check_metric(name: str, p: float, refine: int) -> Metric:
+    metric = metric_for(name, p)
+    if refine and metric is not EUCLIDEAN:
+        raise OptionError("refine", refine, f"0 with metric={name!r}: only WCSS can be refined")
+    return metric
 
 
 def _check_init(init: object, k: int, points: Tensor) -> str | Tensor:

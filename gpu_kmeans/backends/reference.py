@@ -8,7 +8,7 @@ every intermediate value is a whole number that its type holds exactly. Other po
 differences, added up dimension by dimension, never |x|^2 - 2xc + |c|^2, which cancels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -17,6 +17,7 @@ from torch import Tensor
 from gpu_kmeans.backends import Accumulated, Problems
 from gpu_kmeans.distances import place_means
 
+PairDistances = Callable[[Tensor, Tensor], Tensor]
 CHUNK_PAIRS = (
     1 << 21
 )  # 8 MB of float32 distances: they stay in the cache between the passes over them
@@ -25,9 +26,19 @@ DIFFUSION = ((0, 1, 7), (1, -1, 3), (1, 0, 5), (1, 1, 1))
 
 
 class ReferenceBackend:
-    """The contract of `gpu_kmeans.backends.Backend`, as plainly as it can be said."""
+    """The contract of `gpu_kmeans.backends.Backend`, as plainly as it can be said.
+
+    Args:
+        pairs: What to compare centroids by: points and centroids to one number for each pair.
+        power: What the objective adds up is that number to this power; see
+            `gpu_kmeans.distances`, where other distances than the squared Euclidean come from.
+    """
 
     name = "reference"
+
+    def __init__(self, pairs: "PairDistances | None" = None, power: float = 1.0) -> None:
+        self._pairs = pairs or sq_distances
+        self._power = power
 
     def histogram(
         self, pixels: UInt8[Tensor, "n c"]
@@ -79,9 +90,9 @@ class ReferenceBackend:
             mine = slice(k_offsets[b], k_offsets[b + 1])
             for rows in _chunks(problems.spans[b], mine.stop - mine.start):
                 points, weights = problems.points[rows], problems.weights[rows]
-                pairs = sq_distances(points, centroids[mine])
+                pairs = self._pairs(points, centroids[mine])
                 nearest = pairs.argmin(dim=1)  # the first of equals, by argmin's contract
-                sq_distance = pairs.gather(1, nearest[:, None])[:, 0].double()
+                sq_distance = self._cost(pairs.gather(1, nearest[:, None])[:, 0])
                 sums[mine] += _sums_by_label(points.double() * weights[:, None], nearest, mine)
                 masses[mine] += _sums_by_label(weights[:, None], nearest, mine)[:, 0]
                 costs = _sums_by_label((weights * sq_distance)[:, None], nearest, mine)
@@ -89,7 +100,7 @@ class ReferenceBackend:
                 if labels:
                     all_labels[rows] = nearest.to(torch.int32)
                 if detail:
-                    moved = _second_smallest(pairs, nearest).double() - sq_distance
+                    moved = self._cost(_second_smallest(pairs, nearest)) - sq_distance
                     utilities[mine] += _sums_by_label((weights * moved)[:, None], nearest, mine)[
                         :, 0
                     ]
@@ -123,7 +134,7 @@ class ReferenceBackend:
     ) -> list[Int[Tensor, " _m"]]:
         """Choose rows by greedy k-means++, one problem after the other."""
         return [
-            _greedy_seeds(problems.points[rows], problems.weights[rows], k, draws)
+            self._greedy_seeds(problems.points[rows], problems.weights[rows], k, draws)
             for rows, k, draws in zip(problems.spans, ks, uniforms, strict=True)
         ]
 
@@ -152,6 +163,30 @@ class ReferenceBackend:
             for down, right, sixteenths in DIFFUSION:
                 passed[y + down, x + 1 + right] += error * sixteenths
         return indices
+
+    def _cost(self, distances: Tensor) -> Tensor:
+        """Return what pairs at these distances add to the objective for each unit of weight."""
+        return distances.double() if self._power == 1 else distances.double() ** self._power
+
+    def _greedy_seeds(self, points: Tensor, weights: Tensor, k: int, uniforms: Tensor) -> Tensor:
+        """Greedy k-means++ (Arthur and Vassilvitskii 2007, section 7): the best of several draws.
+
+        A draw u in [0, 1) takes the first row where the running sum of weight x cost exceeds
+        u x the total.
+        """
+        first = _draw(weights, uniforms[0, :1])
+        chosen = [first]
+        nearest = self._pairs(points, points[first])[:, 0]
+        for draws in uniforms[1:k]:
+            potentials = weights * self._cost(nearest)
+            if not potentials.sum() > 0:
+                break
+            trials = _draw(potentials, draws)
+            candidates = torch.minimum(self._pairs(points, points[trials]), nearest[:, None])
+            best = (self._cost(candidates) * weights[:, None]).sum(dim=0).argmin()
+            chosen.append(trials[best][None])
+            nearest = candidates[:, best]
+        return torch.cat(chosen)
 
 
 def morton_codes(pixels: UInt8[Tensor, "n c"]) -> Int[Tensor, " n"]:
@@ -214,27 +249,6 @@ def _second_smallest(pairs: Tensor, nearest: Tensor) -> Tensor:
     if pairs.shape[1] == 1:
         return pairs[:, 0]
     return pairs.scatter(1, nearest[:, None], torch.inf).amin(dim=1)
-
-
-def _greedy_seeds(points: Tensor, weights: Tensor, k: int, uniforms: Tensor) -> Tensor:
-    """Greedy k-means++ (Arthur and Vassilvitskii 2007, section 7): the best of several draws.
-
-    A draw u in [0, 1) takes the first row where the running sum of weight x squared distance
-    exceeds u x the total.
-    """
-    first = _draw(weights, uniforms[0, :1])
-    chosen = [first]
-    nearest = sq_distances(points, points[first])[:, 0]
-    for draws in uniforms[1:k]:
-        potentials = weights * nearest.double()
-        if not potentials.sum() > 0:
-            break
-        trials = _draw(potentials, draws)
-        candidates = torch.minimum(sq_distances(points, points[trials]), nearest[:, None])
-        best = (candidates.double() * weights[:, None]).sum(dim=0).argmin()
-        chosen.append(trials[best][None])
-        nearest = candidates[:, best]
-    return torch.cat(chosen)
 
 
 def _draw(masses: Tensor, uniforms: Tensor) -> Tensor:
