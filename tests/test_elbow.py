@@ -77,9 +77,9 @@ def test_the_knee_of_well_separated_blobs_is_their_number(backend):
 
 @on_every_backend
 def test_each_k_is_near_what_a_fit_of_its_own_finds(backend):
-    pixels = photo(6)
+    pixels = photo(8)
 
-    curve = elbow(pixels, 16, backend=backend)
+    curve = elbow(pixels, 12, backend=backend)
 
     rows, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
     fits = [kmeans(rows, k, weights=counts, seed=k, backend=backend).wcss for k in curve.ks]

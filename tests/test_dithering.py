@@ -1,0 +1,166 @@
+"""Mapping pixels to a palette, with and without dithering, against the plainest program."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import BACKENDS, noise, photo, small_pictures, with_alpha
+
+from gpu_kmeans import quantize
+from gpu_kmeans.color import SPACES, srgb8_to_features
+from gpu_kmeans.metrics import picture_wcss
+
+GREYS = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
+
+
+def nearest_entries(pixels, palette, space):
+    """Compare every pixel with every entry on the grid of the space."""
+    rows = torch.from_numpy(np.ascontiguousarray(pixels.reshape(-1, pixels.shape[2])))
+    ours = srgb8_to_features(rows, space).numpy().astype(int)
+    entries = srgb8_to_features(torch.from_numpy(palette), space).numpy().astype(int)
+    square = ((ours[:, None] - entries) ** 2).sum(axis=2)
+    return square.argmin(axis=1).reshape(pixels.shape[:2])
+
+
+@settings(max_examples=40)
+@given(small_pictures(channels=(3,)), small_pictures(channels=(3,)), st.sampled_from(SPACES))
+def test_every_pixel_gets_the_first_of_its_nearest_entries(pixels, colors, space):
+    palette = np.unique(colors.reshape(-1, 3), axis=0)[:256]
+
+    image = quantize(pixels, palette=palette, space=space)
+
+    np.testing.assert_array_equal(image.palette, palette)
+    np.testing.assert_array_equal(image.indices, nearest_entries(pixels, palette, space))
+    np.testing.assert_array_equal(
+        image.counts, np.bincount(image.indices.ravel(), minlength=len(palette))
+    )
+    assert image.wcss == picture_wcss(pixels, image.to_pixels())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_entries_of_a_given_palette_that_no_pixel_takes_are_kept(backend):
+    palette = np.array([[9, 9, 9], [200, 0, 0], [9, 9, 9], [0, 0, 250]], np.uint8)
+
+    image = quantize(np.full((2, 2, 3), 8, np.uint8), palette=palette, backend=backend)
+
+    assert image.palette.tolist() == [[9, 9, 9], [200, 0, 0], [0, 0, 250]]
+    assert image.counts.tolist() == [4, 0, 0]
+    assert (image.k, image.wcss) == (3, 12.0)
+
+
+def test_a_given_palette_is_its_own_centroids():
+    palette = noise(1, 9)[0]
+
+    image = quantize(photo(12), palette=palette)
+
+    np.testing.assert_array_equal(image.centroids, image.palette)
+    assert image.n_iter == 0
+
+
+def test_an_opaque_palette_gets_an_entry_for_what_is_transparent():
+    image = quantize(with_alpha(photo(12)), palette=GREYS)
+
+    assert image.palette[0].tolist() == [0, 0, 0, 0]
+    assert image.k == 3
+
+
+def test_a_palette_with_alpha_serves_a_picture_with_alpha():
+    palette = np.array([[0, 0, 0, 0], [255, 0, 0, 128], [255, 255, 255, 255]], np.uint8)
+
+    image = quantize(with_alpha(photo(12)), palette=palette)
+
+    np.testing.assert_array_equal(image.palette, palette)
+    np.testing.assert_array_equal(
+        image.indices, nearest_entries(with_alpha(photo(12)), palette, "rgb")
+    )
+
+
+def diffused(pixels, palette, strength):
+    """Floyd and Steinberg's diffusion, pixel by pixel, in sixteenths of a grid step."""
+    h, w, c = pixels.shape
+    wanted = np.zeros((h + 1, w + 2, c))
+    wanted[:h, 1:-1] = pixels.astype(float) * 8
+    entries = palette.astype(float) * 8
+    low, high = pixels.reshape(-1, c).min(axis=0) * 8.0, pixels.reshape(-1, c).max(axis=0) * 8.0
+    indices = np.zeros((h, w), int)
+    for y in range(h):
+        for x in range(w):
+            target = np.clip(wanted[y, x + 1], low, high)
+            indices[y, x] = ((entries - target) ** 2).sum(axis=1).argmin()
+            error = (target - entries[indices[y, x]]) * strength
+            for down, right, share in ((0, 1, 7), (1, -1, 3), (1, 0, 5), (1, 1, 1)):
+                wanted[y + down, x + 1 + right] += error * share / 16
+    return indices
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_errors_are_diffused_as_floyd_and_steinberg_do(backend, strength):
+    pixels, palette = photo(12), quantize(photo(12), 8).palette
+
+    image = quantize(pixels, palette=palette, dither=strength, backend=backend)
+
+    expected = diffused(pixels, palette, strength)
+    # The library rounds errors, so a near tie may fall the other way, and what follows with it.
+    assert (image.indices == expected).mean() > 0.5
+    mean = palette[expected].mean(axis=(0, 1))
+    np.testing.assert_allclose(image.to_pixels().mean(axis=(0, 1)), mean, atol=1.0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("level", [16, 64, 128, 200])
+def test_dithering_keeps_the_mean_of_a_flat_color(backend, level):
+    pixels = np.full((64, 64, 3), level, np.uint8)
+    pixels[0, 0], pixels[0, 1] = 0, 255  # the range that targets are clamped to
+
+    image = quantize(pixels, palette=GREYS, dither=1.0, backend=backend)
+
+    np.testing.assert_allclose(image.to_pixels().mean(), pixels.mean(), atol=3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dithering_keeps_the_mean_of_a_photograph(backend):
+    pixels = photo(6)
+
+    plain = quantize(pixels, 6, refine=0, backend=backend)
+    dithered = quantize(pixels, 6, refine=0, dither=1.0, backend=backend)
+
+    mean = pixels.mean(axis=(0, 1))
+    off = np.abs(dithered.to_pixels().mean(axis=(0, 1)) - mean)
+    assert off.max() < 1.5
+    assert dithered.wcss > plain.wcss
+
+
+def test_a_gradient_between_two_greys_gains_from_dithering():
+    ramp = np.repeat(np.tile(np.arange(256, dtype=np.uint8), (32, 1))[..., None], 3, axis=2)
+
+    plain, dithered = (quantize(ramp, palette=GREYS, dither=d).to_pixels() for d in (0.0, 1.0))
+
+    def blurred(pixels):
+        return pixels[:, :, 0].reshape(4, 8, 32, 8).mean(axis=(1, 3))
+
+    def off(pixels):
+        return np.abs(blurred(pixels) - blurred(ramp)).mean()
+
+    assert off(dithered) < off(plain) / 8
+
+
+@settings(max_examples=25)
+@given(small_pictures(), st.integers(1, 8))
+def test_dithering_with_strength_zero_is_no_dithering(pixels, k):
+    plain, zero = quantize(pixels, k), quantize(pixels, k, dither=0)
+
+    np.testing.assert_array_equal(plain.indices, zero.indices)
+
+
+@settings(max_examples=25)
+@given(small_pictures(), st.integers(1, 8), st.sampled_from([0.2, 1.0]))
+def test_colors_that_are_in_the_palette_are_not_disturbed_by_dithering(pixels, k, strength):
+    once = quantize(pixels, k).to_pixels()
+
+    again = quantize(
+        once, palette=np.unique(once.reshape(-1, once.shape[2]), axis=0), dither=strength
+    )
+
+    np.testing.assert_array_equal(again.to_pixels(), once)

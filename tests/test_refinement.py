@@ -1,0 +1,100 @@
+"""Leaving a local optimum: never worse, often better, always as many centroids."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import BACKENDS, blobs, lattice_points, photo
+
+from gpu_kmeans import kmeans, quantize
+from gpu_kmeans.backends import backend_for
+from gpu_kmeans.refinement import refine_centroids, split_widest
+
+CPU = torch.device("cpu")
+on_every_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def packed(points, backend):
+    engine = backend_for(CPU, backend)
+    rows = torch.from_numpy(points)
+    weights = torch.ones(len(rows), dtype=torch.float64)
+    return engine, engine.pack([rows], [weights], is_integral=False)
+
+
+def wcss_of(engine, problem, centroids):
+    return float(engine.assign_accumulate(problem, centroids, (0, len(centroids))).wcss[0])
+
+
+@on_every_backend
+@settings(max_examples=12)
+@given(lattice_points(), st.integers(1, 6))
+def test_as_many_centroids_come_out_and_wcss_is_no_higher(backend, points, k):
+    engine, problem = packed(points, backend)
+    start = problem.points[:k].clone()
+
+    refined = refine_centroids(engine, problem, start, effort=1.0, rng=np.random.default_rng(0))
+
+    assert refined.shape == start.shape
+    assert refined.isfinite().all()
+    assert wcss_of(engine, problem, refined) <= wcss_of(engine, problem, start) + 1e-9
+
+
+@on_every_backend
+def test_no_effort_returns_the_centroids_as_they_are(backend):
+    engine, problem = packed(blobs(50, 2, 4), backend)
+    start = problem.points[:4]
+
+    same = refine_centroids(engine, problem, start, effort=0.0, rng=np.random.default_rng(0))
+
+    assert torch.equal(same, start)
+
+
+@on_every_backend
+def test_the_widest_cluster_is_split_along_its_widest_coordinate(backend):
+    points = np.array([[0.0, 0], [0, 1], [100, 0], [100, 40]])
+    engine, problem = packed(points, backend)
+    centroids = torch.tensor([[0.0, 0.5], [100.0, 20.0]], dtype=torch.float64)
+
+    wider = split_widest(engine, problem, centroids, 1)
+
+    assert wider[0].tolist() == [0, 0.5]
+    assert sorted(wider[1:].tolist()) == [[100, 4.0], [100, 36.0]]
+
+
+@on_every_backend
+def test_refining_helps_on_average(backend):
+    points = blobs(600, 2, 30, spread=0.3)
+
+    plain, refined = (
+        np.mean([kmeans(points, 30, refine=r, seed=s, backend=backend).wcss for s in range(3)])
+        for r in (0, 1)
+    )
+
+    assert refined < 0.98 * plain
+
+
+def test_more_effort_finds_better_palettes_on_average():
+    plain, refined, hard = (
+        np.mean([quantize(photo(4), 64, refine=effort, seed=seed).wcss for seed in range(3)])
+        for effort in (0, 1, 2)
+    )
+
+    assert hard < refined < 0.99 * plain
+
+
+def test_what_the_progress_hook_raises_ends_the_search():
+    engine, problem = packed(blobs(50, 2, 4), BACKENDS[0])
+
+    def stop(_):
+        raise TimeoutError("enough")
+
+    with pytest.raises(TimeoutError, match="enough"):
+        refine_centroids(
+            engine,
+            problem,
+            problem.points[:4],
+            effort=1.0,
+            rng=np.random.default_rng(0),
+            on_progress=stop,
+        )
