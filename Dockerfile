@@ -2,18 +2,11 @@
 #
 #   BASE_IMAGE       a Debian with the Python that constraints.txt was made with, in both stages
 #   DEVICE           cpu: torch without CUDA; cuda: torch brings CUDA along, the host needs its driver only
-#   TORCH_INDEX_URL  where torch alone is taken from; empty is pip's ordinary index
+#   TORCH_INDEX_URL  where torch alone is taken from; empty is pip's ordinary index, and so is nothing for cuda
 ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+FROM ${BASE_IMAGE} AS builder
 ARG DEVICE=cpu
-
-FROM ${BASE_IMAGE} AS torch-cpu
-ENV DEVICE_TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
-
-FROM ${BASE_IMAGE} AS torch-cuda
-ENV DEVICE_TORCH_INDEX_URL=
-
-# hadolint ignore=DL3006
-FROM torch-${DEVICE} AS builder
 ARG TORCH_INDEX_URL
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /src
@@ -21,7 +14,8 @@ RUN python3 -m venv /opt/gpu-kmeans
 ENV PATH=/opt/gpu-kmeans/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY constraints.txt pyproject.toml ./
 # The packages come before the source, so that a change of the source does not fetch them again.
-RUN index="${TORCH_INDEX_URL-$DEVICE_TORCH_INDEX_URL}" \
+RUN if [ "$DEVICE" = cpu ]; then default=https://download.pytorch.org/whl/cpu; else default=; fi \
+    && index="${TORCH_INDEX_URL-$default}" \
     && if [ -n "$index" ]; then pip install --no-deps --constraint constraints.txt --index-url "$index" torch; fi \
     && python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
         > requirements.txt \
@@ -29,17 +23,12 @@ RUN index="${TORCH_INDEX_URL-$DEVICE_TORCH_INDEX_URL}" \
 COPY . .
 RUN pip install --no-deps .
 
-FROM ${BASE_IMAGE} AS runtime-cpu
-
-FROM ${BASE_IMAGE} AS runtime-cuda
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-
-# hadolint ignore=DL3006
-FROM runtime-${DEVICE}
+FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="gpu-kmeans" \
       org.opencontainers.image.description="Exact k-means for colours and points: a web service" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent gpu-kmeans \
+RUN groupadd --gid 10001 gpu-kmeans \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin gpu-kmeans \
     && install --directory --owner gpu-kmeans --group gpu-kmeans /var/cache/gpu-kmeans
 COPY --from=builder /opt/gpu-kmeans /opt/gpu-kmeans
 ENV PATH=/opt/gpu-kmeans/bin:$PATH \
