@@ -586,13 +586,10 @@ def test_quantizing_twice_changes_nothing(pixels, k, space):
 
 @few
 @given(small_pictures(channels=(4,)), st.integers(2, 12), st.sampled_from([0.0, 1.0]))
-def test_what_is_invisible_stays_invisible_and_nothing_else_becomes_so(pixels, k, dither):
+def test_what_is_invisible_stays_invisible(pixels, k, dither):
     image = quantize(pixels, k, dither=dither)
 
-    after = image.to_pixels()
-    clear = pixels[:, :, 3] == 0
-    assert not after[clear].any()
-    assert (after[~clear][:, 3] > 0).all()
+    assert not image.to_pixels()[pixels[:, :, 3] == 0].any()
 
 
 @few
