@@ -196,12 +196,14 @@ class OtherMetric:
         measure: The distance, from the sizes of the differences: `size(j)` of coordinate j < d.
         step: The centre step: better centres of clusters than the given ones.
         power: The objective adds up distances to this power.
+        norm: The order of the norm, where PyTorch's own pairs of distances can be used.
     """
 
     name: str
     measure: "Measure"
     step: Callable[[Clusters, Tensor], Tensor]
     power: float = 1.0
+    norm: float | None = None
     scale: ClassVar[float] = 1.0
 
     def check(self, points: Float[Tensor, "n d"], start: object) -> None:
@@ -231,7 +233,9 @@ class OtherMetric:
     ) -> Float[Tensor, "n k"]:
         """Return the distances of every pair, float64. Never raises."""
         a, b = points.double(), centroids.double()
-        return self.measure(lambda j: (a[:, j, None] - b[None, :, j]).abs(), a.shape[1])
+        if self.norm is not None:
+            return torch.cdist(a, b, p=self.norm)  # direct differences too, but for p = 2
+        return self.measure(lambda j: (a[:, j, None] - b[None, :, j]).abs_(), a.shape[1])
 
     def move(
         self,
@@ -412,8 +416,8 @@ def _minkowski(size: Callable[[int], Tensor], d: int, p: float) -> Tensor:
 EUCLIDEAN = MeanMetric("euclidean")
 _NAMED: dict[str, Metric] = {
     "euclidean": EUCLIDEAN,
-    "cityblock": OtherMetric("cityblock", _cityblock, weighted_medians),
-    "chebyshev": OtherMetric("chebyshev", _chebyshev, chebyshev_centers),
+    "cityblock": OtherMetric("cityblock", _cityblock, weighted_medians, norm=1.0),
+    "chebyshev": OtherMetric("chebyshev", _chebyshev, chebyshev_centers, norm=math.inf),
     "cosine": MeanMetric("cosine", place_on_sphere, directions, 0.5),
 }
 _NAMED_POWERS = {1.0: "cityblock", 2.0: "euclidean"}

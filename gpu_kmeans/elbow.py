@@ -114,6 +114,8 @@ def picture_curve(
     histogram: Histogram,
     ks: Sequence[int],
     on_progress: Progress | None = None,
+    *,
+    enough: float = 0.0,
 ) -> ElbowCurve:
     """Compute the curve of a picture's pixels in RGB units; see `elbow`.
 
@@ -122,6 +124,7 @@ def picture_curve(
         histogram: The picture's colours.
         ks: The k wanted, rising.
         on_progress: See `elbow`.
+        enough: The curve ends at the first k whose WCSS is not above this.
 
     Returns:
         The curve. Never raises by itself.
@@ -131,7 +134,8 @@ def picture_curve(
     few, masses = coarsen(histogram.colors, features, weights, CURVE_POINTS)
     fine = engine.pack([features], [weights], is_integral=True)
     coarse = fine if len(few) == len(features) else engine.pack([few], [masses], is_integral=True)
-    return _curve(engine, coarse, fine, ks, scale=STEPS**-2, on_progress=on_progress)
+    scale = STEPS**-2
+    return _curve(engine, coarse, fine, ks, scale=scale, enough=enough, on_progress=on_progress)
 
 
 def curve_ks(k: int) -> tuple[int, ...]:
@@ -192,6 +196,7 @@ def _curve(
     *,
     scale: float,
     origin: Tensor | float = 0.0,
+    enough: float = 0.0,
     on_progress: Progress | None,
 ) -> ElbowCurve:
     """Return the curve of the fine points; the coarse ones, less their origin, lead the way."""
@@ -207,11 +212,13 @@ def _curve(
             is_zero = few is not None and k == last
             value = 0.0 if is_zero else _exact_wcss(engine, fine, centroids + origin)
             wcss.append(min([value * scale, *wcss[-1:]]))
-    ended = last < ks[-1]
+            if wcss[-1] <= enough:
+                break
+    ended = last < ks[-1] and len(wcss) == len(done)
     return ElbowCurve(
-        ks=tuple(done),
+        ks=tuple(done[: len(wcss)]),
         wcss=tuple(wcss),
-        knee=find_knee(done, wcss),
+        knee=find_knee(done[: len(wcss)], wcss),
         warnings=(f"{last} distinct points: the curve ends there",) if ended else (),
     )
 

@@ -293,7 +293,7 @@ def descend(
         accumulated = passes.assign_accumulate(
             problems, *_packed(current), active=active, labels=needs_labels
         )
-        moved = _move(engine, problems, current, accumulated, active, metric)
+        moved = _move(engine, problems, current, accumulated, active=active, metric=metric)
         for b in active:
             wcss = float(accumulated.wcss[b])
             shift = ((moved[b].double() - current[b].double()) ** 2).sum()
@@ -349,6 +349,7 @@ def _move(
     problems: Problems,
     current: list[Tensor],
     accumulated: Accumulated,
+    *,
     active: Sequence[int],
     metric: Metric,
 ) -> dict[int, Tensor]:

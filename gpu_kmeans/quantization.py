@@ -7,8 +7,9 @@ all distinct ones; then the centroids are rounded to 8 bits, and every colour is
 entry of the palette as written.
 """
 
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend, Problems, backend_for
+from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, like
 from gpu_kmeans.color import check_space, srgb8_to_features
 from gpu_kmeans.distances import cluster_means
@@ -28,14 +30,16 @@ from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen
 from gpu_kmeans.lloyd import INITS, Fit, descend
 from gpu_kmeans.metrics import psnr_db
 from gpu_kmeans.palette import MAX_COLORS, Palette, sort_key
+from gpu_kmeans.progress import Progress, part_of, rising
 from gpu_kmeans.refinement import REFINE_LEVELS
+from gpu_kmeans.reserving import fit_around
 
 __all__ = ["QuantizedImage", "quantize", "quantize_batch"]
 
 Pixels = UInt8[Tensor, "_h _w _c"] | UInt8[np.ndarray, "_h _w _c"]  # each of its own size
-Progress = Callable[[float], None]
 STILL = 1e-4  # the search has done its work: what further iterations gain is below what it may miss
 POINTS_PER_CLUSTER = 32  # of the merged colours
+MAX_PSNR = 200.0  # dB: a million pixels that differ in one level are at 108
 ROUNDINGS = 2  # of the centroids to 8 bits, with a pass over the colours after each
 
 
@@ -100,6 +104,7 @@ class QuantizeOptions:
     space: str
     dither: float
     palette: Tensor | None
+    reserve: Tensor | None
     curve: bool
     init: str
     n_init: int
@@ -121,8 +126,10 @@ class QuantizeOptions:
             except OptionError:
                 raise OptionError("k", self.k, allowed) from None
         check_integer("k_max", self.k_max, low=2, high=MAX_COLORS)
-        check_number("min_psnr", self.min_psnr, low=0)
+        check_number("min_psnr", self.min_psnr, low=0, high=MAX_PSNR)
         check_space(self.space)
+        if self.palette is not None and self.reserve is not None:
+            raise OptionError("reserve", "colours", "none beside palette, which is the whole one")
         if self.init not in INITS:
             raise OptionError("init", self.init, f"one of {', '.join(INITS)}")
         check_integer("n_init", self.n_init, low=1)
@@ -152,6 +159,7 @@ def quantize(
     space: str = "rgb",
     dither: float = 0.0,
     palette: object = None,
+    reserve: object = None,
     curve: bool = False,
     init: str = "k-means++",
     n_init: int = 1,
@@ -169,10 +177,12 @@ def quantize(
         k: Palette entries, 1 <= k <= 256, an upper bound; "elbow" for the knee of the curve up to
             k_max; "auto" for the smallest k found whose PSNR is at least min_psnr.
         k_max: The largest k on the curve for k="elbow", 2 <= k_max <= 256.
-        min_psnr: For k="auto", in dB, >= 0.
+        min_psnr: For k="auto", in dB, from 0 to 200.
         space: Where colours are compared: "rgb", "linear" or "oklab".
         dither: Strength of Floyd-Steinberg error diffusion, 0 <= dither <= 1; 0 for none.
         palette: The whole palette, uint8 (m, 3) or (m, 4), instead of computing one; k is not used.
+        reserve: Colours that must be in the palette, likewise: they come first, in this order, and
+            the others are computed, k in all. A pixel of just such a colour keeps it.
         curve: Compute the elbow curve to k as well.
         init: "k-means++" or "random".
         n_init: How many times to start anew, the lowest WCSS being kept.
@@ -206,6 +216,7 @@ def quantize(
         space=space,
         dither=dither,
         palette=palette,
+        reserve=reserve,
         curve=curve,
         init=init,
         n_init=n_init,
@@ -227,6 +238,7 @@ def quantize_batch(
     space: str = "rgb",
     dither: float = 0.0,
     palette: object = None,
+    reserve: object = None,
     curve: bool = False,
     init: str = "k-means++",
     n_init: int = 1,
@@ -247,6 +259,7 @@ def quantize_batch(
         space: See `quantize`.
         dither: See `quantize`.
         palette: See `quantize`; the same for all.
+        reserve: See `quantize`; the same for all.
         curve: See `quantize`.
         init: See `quantize`.
         n_init: See `quantize`.
@@ -276,6 +289,7 @@ def quantize_batch(
         space=space,
         dither=check_number("dither", dither, low=0, high=1),
         palette=None if palette is None else _check_palette(palette),
+        reserve=None if reserve is None else _check_palette(reserve, "reserve"),
         curve=curve,
         init=init,
         n_init=n_init,
@@ -285,25 +299,13 @@ def quantize_batch(
         seed=seed,
     )
     tensors = [check_pixels(image) for image in images]
+    overall = rising(on_progress)
     results = []
     for i, (pixels, image) in enumerate(zip(tensors, images, strict=True)):
         engine = backend_for(pixels.device, backend)
-        report = _rising(on_progress, i / len(tensors), 1 / len(tensors))
+        report = part_of(overall, i, len(tensors))
         results.append(_in_kind_of(image, _quantize(engine, pixels, options, report)))
     return results
-
-
-def _rising(on_progress: Progress | None, start: float, length: float) -> Progress:
-    """Report shares of a part of the work; one that begins anew does not move back."""
-    highest = 0.0
-
-    def report(share: float) -> None:
-        nonlocal highest
-        highest = max(highest, share)
-        if on_progress:
-            on_progress(start + length * highest)
-
-    return report
 
 
 def _quantize(
@@ -355,26 +357,35 @@ def _smallest(
     engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
 ) -> QuantizedImage:
     """Find the smallest k that is good enough: the curve says about where, fits decide."""
-    curve = picture_curve(engine, histogram, curve_ks(MAX_COLORS), report)
-    reached = [psnr_db(wcss, _working_shape(histogram)) for wcss in curve.wcss]
-    enough = [k for k, db in zip(curve.ks, reached, strict=True) if _meets(db, options)]
+    shape = _working_shape(histogram)
+    enough = math.prod(shape) * 255**2 / 10 ** (options.min_psnr / 10)
+    curve = picture_curve(engine, histogram, curve_ks(MAX_COLORS), report, enough=enough)
 
     def fit(k: int) -> QuantizedImage:
         image = _fit_and_draw(engine, histogram, replace(options, k=k), report)
         reason = "min_psnr" if image.k_reason == "asked" else image.k_reason
         return replace(image, k_reason=reason, curve=curve)
 
-    k = enough[0] if enough else MAX_COLORS
-    best = fit(k)
-    while not _meets(best.psnr_db, options) and k < MAX_COLORS:
-        k = min(MAX_COLORS, k + max(1, k // 16))
-        best = fit(k)
-    while k > 1 and _meets((smaller := fit(k - 1)).psnr_db, options):
-        k, best = k - 1, smaller
-    if _meets(best.psnr_db, options):
-        return best
-    short = f"{MAX_COLORS} colours reach {best.psnr_db:.1f} dB, not min_psnr={options.min_psnr:g}"
-    return replace(best, warnings=(*best.warnings, short))
+    best: QuantizedImage | None = None
+    too_few, k = 0, curve.ks[-1]
+    most = MAX_COLORS
+    while k > too_few:
+        image = fit(k)
+        if _meets(image.psnr_db, options):
+            best, most = image, k
+            k = max(_guess(k, image.wcss, enough), min(too_few + 1, k - 1))
+        elif k == MAX_COLORS:
+            short = f"{k} colours reach {image.psnr_db:.1f} dB, not min_psnr={options.min_psnr:g}"
+            return replace(image, warnings=(*image.warnings, short))
+        else:
+            too_few = k
+            k = (k + most) // 2 if best else min(MAX_COLORS, k + max(1, k // 16))
+    return best  # type: ignore[return-value] # k falls to too_few only after a fit was good enough
+
+
+def _guess(k: int, wcss: float, enough: float) -> int:
+    """Guess a smaller k that is just good enough: WCSS falls about as k^-0.75 on photographs."""
+    return min(k - 1, int(k * (wcss / enough) ** (4 / 3) + 0.5))
 
 
 def _meets(db: float | None, options: QuantizeOptions) -> bool:
@@ -395,11 +406,13 @@ def _fit_and_draw(
     engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
 ) -> QuantizedImage:
     """Cluster the colours into a palette and map the picture to it."""
+    if options.reserve is not None:
+        return _fit_around_and_draw(engine, histogram, options.reserve, options, report)
     k, distinct = int(options.k), len(histogram.colors)
     if distinct <= k:
         order = sort_key(histogram.colors).argsort(stable=True)
         palette = Palette.from_colors(histogram.colors[order])
-        image = _draw(engine, histogram, palette, replace(options, dither=0.0))
+        image = _draw(engine, histogram, palette, replace(options, dither=0.0), order.argsort())
         warning = (f"the picture has {distinct} distinct colours, k={k} was asked",)
         return replace(image, k_reason="distinct colors", warnings=warning if distinct < k else ())
     reserved = histogram.has_transparent and k > 1
@@ -423,12 +436,44 @@ def _fit_and_draw(
         still=STILL if options.refine else 0.0,
         on_iteration=lambda _: report(1.0),
     )[0]
-    palette, labels = _round_to_8_bits(engine, fine, descent.means, options.space)
-    if reserved:
-        palette = palette.with_transparent()
-        labels = torch.nn.functional.pad(labels + 1, (1, 0))
+    palette, found = _round_to_8_bits(engine, fine, descent.means, options.space)
+    labels: Tensor | None = found
+    if reserved:  # a colour that is hardly visible may be nearest to the transparent one
+        palette, labels = palette.with_transparent(), None
     image = _draw(engine, histogram, palette, options, labels)
     return replace(image, n_iter=descent.n_iter, converged=descent.converged)
+
+
+def _fit_around_and_draw(
+    engine: Backend,
+    histogram: Histogram,
+    colors: Tensor,
+    options: QuantizeOptions,
+    report: Progress,
+) -> QuantizedImage:
+    """Keep the reserved colours, compute the others."""
+    reserved, k = _given(colors, histogram, "reserve"), int(options.k)
+    kept = len(reserved.colors)
+    if kept > k:
+        raise OptionError("reserve", f"{kept} colours", f"up to k={k}, transparency included")
+    histogram = histogram.with_channels(reserved.colors.shape[1])
+    order = sort_key(histogram.colors).argsort(stable=True)
+    own = Palette.from_colors(torch.cat([reserved.colors, histogram.colors[order]]))
+    if len(own.colors) <= k:
+        image = _draw(engine, histogram, own, replace(options, dither=0.0), kept=kept)
+        return replace(image, k_reason="distinct colors")
+    fit, weights = replace(options.fit(k), k=k - kept), histogram.counts.double()
+    palette = fit_around(
+        engine,
+        reserved,
+        histogram.colors,
+        weights,
+        fit=fit,
+        init=options.init,
+        space=options.space,
+        on_progress=report,
+    )
+    return _draw(engine, histogram, palette, options, kept=kept)
 
 
 def _round_to_8_bits(
@@ -451,8 +496,10 @@ def _draw(
     palette: Palette,
     options: QuantizeOptions,
     labels: Tensor | None = None,
+    *,
+    kept: int = 0,
 ) -> QuantizedImage:
-    """Map every pixel to the palette, drop computed entries that got none, measure the result."""
+    """Map every pixel to the palette, drop computed entries without any, measure the result."""
     histogram = histogram.with_channels(palette.colors.shape[1])
     if labels is None:
         labels = _nearest_entries(engine, histogram, palette, options.space)
@@ -462,6 +509,7 @@ def _draw(
     indices, counts = mapping.indices, mapping.counts
     if options.palette is None and not bool(counts.all()):
         used = counts > 0
+        used[:kept] = True  # reserved
         renumbered = used.cumsum(0).sub(1).clamp(min=0).to(torch.uint8)
         indices, counts = renumbered[indices.long()], counts[used]
         palette = palette.keep(used)
@@ -486,32 +534,40 @@ def _draw(
 
 
 def _nearest_entries(engine: Backend, histogram: Histogram, palette: Palette, space: str) -> Tensor:
+    """Find each colour's nearest entry; the same colour, where the palette has it, always wins.
+
+    Without that, colours that share a place on the grid of a space would be taken for one another.
+    """
     features, entries = srgb8_to_features(histogram.colors, space), palette.to_features(space)
     problem = engine.pack([features], [histogram.counts.double()], is_integral=True)
     found = engine.assign_accumulate(problem, entries, (0, len(entries)), labels=True)
-    return found.labels.long()
+    labels = found.labels.long()
+    names, order = morton_codes(palette.colors).sort()
+    codes = morton_codes(histogram.colors)
+    place = torch.searchsorted(names, codes).clamp(max=len(names) - 1)
+    return torch.where(names[place] == codes, order[place], labels)
 
 
-def _given(colors: Tensor, histogram: Histogram) -> Palette:
+def _given(colors: Tensor, histogram: Histogram, name: str = "palette") -> Palette:
     """Take the caller's palette, with an entry for transparent pixels where they need one."""
     if colors.shape[1] > histogram.shape[2]:
-        raise ShapeError("a palette with alpha needs a picture with alpha")
+        raise ShapeError(f"a {name} with alpha needs a picture with alpha")
     palette = Palette.from_colors(colors.to(histogram.colors.device))
     palette = palette.with_channels(max(colors.shape[1], histogram.colors.shape[1]))
     if histogram.has_transparent and bool((palette.colors[:, 3] > 0).all()):
         palette = palette.with_transparent()
     if len(palette.colors) > MAX_COLORS:
         got = len(palette.colors)
-        raise OptionError("palette", f"{got} colours", f"1 to {MAX_COLORS}, transparency included")
+        raise OptionError(name, f"{got} colours", f"1 to {MAX_COLORS}, transparency included")
     return palette
 
 
-def _check_palette(palette: object) -> Tensor:
-    colors = as_tensor("palette", palette)
+def _check_palette(palette: object, name: str = "palette") -> Tensor:
+    colors = as_tensor(name, palette)
     if colors.dtype != torch.uint8 or colors.ndim != 2 or colors.shape[1] not in (3, 4):  # noqa: PLR2004
-        raise ShapeError(f"a palette must be uint8 (m, 3) or (m, 4), got {tuple(colors.shape)}")
+        raise ShapeError(f"a {name} must be uint8 (m, 3) or (m, 4), got {tuple(colors.shape)}")
     if not 1 <= len(colors) <= MAX_COLORS:
-        raise OptionError("palette", f"{len(colors)} colours", f"1 to {MAX_COLORS}")
+        raise OptionError(name, f"{len(colors)} colours", f"1 to {MAX_COLORS}")
     return colors
 
 

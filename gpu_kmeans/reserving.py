@@ -1,0 +1,83 @@
+"""Computed colours around reserved ones.
+
+Reserved colours are centroids that do not move. The others are searched for among the colours that
+no reserved one hits exactly, then moved by Lloyd's iteration with all of them in the field, so that
+what a reserved colour serves well enough takes no further entry.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from gpu_kmeans.backends import Backend
+from gpu_kmeans.color import srgb8_to_features
+from gpu_kmeans.distances import place_means
+from gpu_kmeans.histogram import COARSE_POINTS, coarsen
+from gpu_kmeans.lloyd import Fit
+from gpu_kmeans.palette import Palette
+
+__all__ = ["fit_around"]
+
+STEPS = 40  # of Lloyd's iteration with all entries in the field
+STILL = 1e-4  # share of the WCSS below which a step gains nothing
+
+
+def fit_around(
+    engine: Backend,
+    reserved: Palette,
+    colors: UInt8[Tensor, "n c"],
+    weights: Float[Tensor, " n"],
+    *,
+    fit: Fit,
+    init: str,
+    space: str,
+    on_progress: Callable[[float], None],
+) -> Palette:
+    """Complete reserved colours to a palette.
+
+    Args:
+        engine: Who computes.
+        reserved: What is in the palette whatever the picture, first and in this order.
+        colors: The picture's, distinct and in Morton order, of as many channels.
+        weights: How much each counts.
+        fit: How the others are fitted; its k is how many there may be.
+        init: Likewise, how they start.
+        space: Where colours are compared.
+        on_progress: Called with the share done; what it raises ends the fit.
+
+    Returns:
+        The reserved colours, then up to k others, all different. Never raises by itself.
+    """
+    is_free = ~torch.isin(_packed(colors), _packed(reserved.colors))
+    if not fit.k or not bool(is_free.any()):
+        return reserved
+    fixed = reserved.to_features(space)
+    free, masses = colors[is_free], weights[is_free]
+    points, masses = coarsen(free, srgb8_to_features(free, space), masses, COARSE_POINTS)
+    few = engine.pack([points], [masses], is_integral=True)
+    moving = fit.search(engine, few, init, on_progress)
+    problem = engine.pack([srgb8_to_features(colors, space)], [weights], is_integral=True)
+    lowest = torch.inf
+    for _ in range(STEPS):
+        entries = torch.cat([fixed, moving])
+        found = engine.assign_accumulate(problem, entries, (0, len(entries)))
+        wcss = float(found.wcss[0])
+        if lowest - wcss <= STILL * wcss:
+            break
+        lowest, moving = wcss, place_means(problem, entries, found)[len(fixed) :]
+    computed = Palette.from_features(moving, space)
+    computed = computed.keep(~torch.isin(_packed(computed.colors), _packed(reserved.colors)))
+    return Palette(
+        colors=torch.cat([reserved.colors, computed.colors]),
+        centroids=torch.cat([reserved.centroids, computed.centroids]),
+    )
+
+
+def _packed(colors: Tensor) -> Tensor:
+    """Return one whole number for each colour."""
+    total = torch.zeros(len(colors), dtype=torch.int64, device=colors.device)
+    for column in colors.T:
+        total = total << 8 | column
+    return total
