@@ -6,7 +6,7 @@ error; the exit code is 0, 2 for bad arguments, or 1 for bad input.
 
 import sys
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -196,24 +196,27 @@ def _run(use_case: "Callable[[Service, OnProgress | None], Coroutine[None, None,
 
     from anyio import CapacityLimiter
 
-    from app.codecs import Limits
-    from app.engine import Engine
-    from app.service import Service
+    from app.decoder import Decoder, DecoderLimits
 
     settings = _settings({})
+    decoder = Decoder(DecoderLimits(max_pixels=settings.max_pixels))
+    decoder.warm_up()  # beside the heavy imports
+
+    from app.engine import Engine
+    from app.service import Service
 
     async def run() -> T:
         engine = Engine(settings.backend)
         service = Service(
             compute=engine.submit,
-            limits=Limits(max_pixels=settings.max_pixels),
+            decoder=decoder,
             max_points_bytes=settings.max_points_bytes,
             threads=CapacityLimiter(settings.codec_threads),
         )
         with _progress_bar() as on_progress:
             return await use_case(service, on_progress)
 
-    with _spoken_errors():
+    with _spoken_errors(), closing(decoder):
         return asyncio.run(run())
 
 

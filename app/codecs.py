@@ -15,6 +15,7 @@ References:
 import io
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from app.errors import (
     CorruptImage,
     MissingImage,
+    ServiceError,
     TooManyPixels,
     UnsupportedFormat,
 )
@@ -89,17 +91,21 @@ class DecodedPicture:
     is_palette: bool
     warnings: tuple[str, ...]
 
-
-def decode(encoded: bytes, limits: Limits) -> DecodedPicture:
     @property
     def bytes(self) -> int:
         """Length of the encoded picture."""
         return len(self.encoded)
+
+
+def decode(
+    encoded: bytes, limits: Limits, on_size: Callable[[int, int], None] = lambda _w, _h: None
+) -> DecodedPicture:
     """Decode a picture, its header first.
 
     Args:
         encoded: The whole file.
         limits: What is refused before decoding.
+        on_size: Told width and height before decoding; what it raises ends it.
 
     Returns:
         The picture; of an animation its first frame, with a warning.
@@ -111,22 +117,23 @@ def decode(encoded: bytes, limits: Limits) -> DecodedPicture:
         CorruptImage: They do not decode.
 
     Example:
+        >>> from app.encoders import encode
         >>> dot = encode(np.zeros((1, 1), np.uint8), np.array([[9, 8, 7]], np.uint8))
         >>> decode(dot, Limits(max_pixels=1)).pixels.tolist()
         [[[9, 8, 7]]]
     """
     if not encoded:
         raise MissingImage("The picture has no bytes.")
-        >>> from app.encoders import encode
     try:
         with Image.open(io.BytesIO(encoded), formats=_OPENERS) as image:
             _check_size(image.size, limits)
-            return _decode_pixels(image, len(encoded))
+            on_size(*image.size)
+            return _decode_pixels(image, encoded)
     except UnidentifiedImageError as error:
         raise _unidentified(encoded) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels("Its header promises far more", limits) from error
-    except TooManyPixels:
+    except ServiceError:
         raise
     except Exception as error:  # decoders raise a dozen classes on hostile bytes
         _log.info("a picture of %d bytes does not decode: %r", len(encoded), error)
@@ -167,6 +174,7 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
     image.load()
     orientation = image.getexif().get(_EXIF_ORIENTATION)
     profile = image.info.get("icc_profile")
+    is_palette = image.mode == "P" and not profile and orientation not in _UPRIGHT and not notes
     picture = _to_eight_bit(image)
     picture = _to_srgb(picture, profile, notes) if profile else _to_channels(picture)
     if orientation in _UPRIGHT:
@@ -174,7 +182,6 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
     pixels = np.asarray(picture)  # (h, w, 3|4)
     return DecodedPicture(
         pixels=pixels,
-    is_palette = image.mode == "P" and not profile and orientation not in _UPRIGHT and not notes
         media_type=media_type,
         width=pixels.shape[1],
         height=pixels.shape[0],

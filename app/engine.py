@@ -1,4 +1,8 @@
-"""The device and the one thread that talks to it: jobs in, results out.
+"""The device and the threads that talk to it: jobs in, results out.
+
+One thread talks to a GPU. On the CPU as many jobs are computed at once as there are processors,
+each with one thread, which is a third faster than one job with all of them; a job that is alone, or
+large, has them all.
 
 A job is a value that says what to compute; the engine adds the device, the thread and the clock.
 What the library raises is translated here, so that nobody above has to know its errors.
@@ -6,9 +10,11 @@ Knows no web framework.
 """
 
 import asyncio
+import gc
 import logging
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +24,8 @@ import numpy as np
 import torch
 from jaxtyping import Num, UInt8
 
-from app.errors import BadParameter, BadPoints, DeviceUnavailable
+from app.batcher import Ticket
+from app.errors import BadParameter, BadPoints, DeviceUnavailable, OutOfMemory
 from gpu_kmeans import (
     DeviceError,
     ElbowCurve,
@@ -34,6 +41,9 @@ OnProgress = Callable[[float], None]
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 _CPU = torch.device("cpu")
+_CHANNELS = 3
+_MOST_JOBS = 64  # of a batch
+_NO_ROOM = (MemoryError, torch.OutOfMemoryError)
 _log = logging.getLogger(__name__)
 
 
@@ -128,7 +138,7 @@ class Compute(Protocol):
 
 
 class Engine:
-    """Owns the device; its one thread is the only one that talks to it.
+    """Owns the device; only its threads talk to it.
 
     Args:
         backend: `auto` (cuda where there is a GPU, else cpu), `reference`, `cpu` or `cuda`.
@@ -146,19 +156,36 @@ class Engine:
         with _public_errors():
             self.backend = backend_for(self._device, backend).name
         self.device = str(self._device)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self.lanes = 1 if on_gpu else _processors()
+        self.max_batch_jobs = _MOST_JOBS if on_gpu else 1  # threads, not batches, fill processors
+        self._threads = ThreadPoolExecutor(self.lanes, thread_name_prefix="engine")
         self.is_ready = False
 
     async def submit(self, job: Job[Result]) -> Outcome[Result]:
-        """Compute a job in the engine's thread.
+        """Compute a job by itself, as soon as a thread is free, with all processors.
 
         Raises:
             BadParameter: An option is outside what the library takes.
             BadPoints: The points cannot be clustered.
             DeviceUnavailable: The device cannot be had.
         """
+        ticket: Ticket[Job[Result]] = Ticket(job, 0, asyncio.get_running_loop().create_future())
+        (outcome,) = await self.compute([ticket], 1.0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    async def compute(
+        self, tickets: Sequence[Ticket[Job[Any]]], share: float
+    ) -> list[Outcome[Any] | BaseException]:
+        """Compute a batch in one of the engine's threads; each job fails by itself.
+
+        Args:
+            tickets: Jobs; one that is no longer wanted ends at its next step.
+            share: Of the processors, in (0, 1].
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._run, job, time.perf_counter())
+        return await loop.run_in_executor(self._threads, self._compute, tickets, share)
 
     async def warm_up(self) -> None:
         """Compute something small, so that nobody waits for compilation, then be ready."""
@@ -169,20 +196,77 @@ class Engine:
         _log.info("ready: %s on %s", self.backend, self.device)
 
     def close(self) -> None:
-        """Finish the job in hand and end the thread."""
-        self._thread.shutdown(cancel_futures=True)
+        """Finish the jobs in hand and end the threads."""
+        self._threads.shutdown(cancel_futures=True)
 
-    def _run(self, job: Job[Result], asked_at: float) -> Outcome[Result]:
+    def _compute(
+        self, tickets: Sequence[Ticket[Job[Any]]], share: float
+    ) -> list[Outcome[Any] | BaseException]:
+        if self._device.type == "cpu":
+            torch.set_num_threads(max(1, round(share * self.lanes)))  # of this thread
+        return [self._outcome_or_error(ticket) for ticket in tickets]
+
+    def _outcome_or_error(self, ticket: Ticket[Job[Any]]) -> Outcome[Any] | BaseException:
+        """Compute one job; whatever it raises is its own, and the next one's turn comes."""
+        try:
+            return self._run(ticket)
+        except Exception as error:  # noqa: BLE001 - handed on to whoever waits
+            return error
+
+    def _run(self, ticket: Ticket[Job[Result]]) -> Outcome[Result]:
         started_at = time.perf_counter()
+        job = replace(ticket.job, on_progress=_end_if_unwanted(ticket))  # type: ignore[type-var]
         with _public_errors():
-            result = job.run(self._device, self.backend)
+            device, backend, result = self._with_room(job)
         return Outcome(
             result=result,
-            device=self.device,
-            backend=self.backend,
-            queue_ms=1e3 * (started_at - asked_at),
+            device=str(device),
+            backend=backend,
+            queue_ms=1e3 * (started_at - ticket.asked_at),
             kmeans_ms=1e3 * (time.perf_counter() - started_at),
         )
+
+    def _with_room(self, job: Job[Result]) -> tuple[torch.device, str, Result]:
+        """Compute; where memory runs out, free what can be and try again, on the CPU."""
+        try:
+            return self._device, self.backend, job.run(self._device, self.backend)
+        except _NO_ROOM as error:
+            _log.warning("no room on %s, once more on the CPU: %r", self.device, error)
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        backend = backend_for(_CPU, self.backend if self._device == _CPU else "auto").name
+        try:
+            return _CPU, backend, job.run(_CPU, backend)
+        except _NO_ROOM as error:
+            raise OutOfMemory("There was no room for this job; a smaller one may fit.") from error
+
+
+class _UnwantedError(Exception):
+    """Nobody waits for the result any more; nobody will see this either."""
+
+
+def _end_if_unwanted(ticket: Ticket[Job[Any]]) -> OnProgress:
+    """Make the hook that ends a computation nobody waits for."""
+    on_progress: OnProgress | None = getattr(ticket.job, "on_progress", None)
+
+    def hook(share: float) -> None:
+        if not ticket.is_wanted:
+            raise _UnwantedError
+        if on_progress:
+            on_progress(share)
+
+    return hook
+
+
+def pixels_of(job: Job[Any]) -> int:
+    """Say how much work a job is: its pixels, or the coordinates of its points. Never raises."""
+    array = job.pixels if isinstance(job, QuantizeJob) else getattr(job, "points", np.empty(0))
+    return int(array.size // _CHANNELS)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 @contextmanager

@@ -4,14 +4,16 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from app.admission import Admission, AdmissionLimits
-from app.codecs import Limits
-from app.engine import Compute, Engine
+from app.batcher import Batcher
+from app.decoder import Decoder, DecoderLimits
+from app.engine import Compute, Engine, Job, pixels_of
 from app.gate import Gate
 from app.problems import add_problem_handlers
 from app.routes import WEB, router
@@ -37,10 +39,6 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None)
         DeviceUnavailable: The backend named in the settings cannot run here.
     """
     settings = settings or Settings()
-    engine = None
-    if compute is None:
-        engine = Engine(settings.backend)
-        compute = engine.submit
     admission = Admission(
         AdmissionLimits(
             max_jobs=settings.max_jobs,
@@ -49,17 +47,31 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None)
             max_upload_bytes=settings.max_uploads_bytes,
         )
     )
+    decoder = Decoder(
+        DecoderLimits(
+            max_pixels=settings.max_pixels,
+            max_memory_bytes=settings.decode_memory_bytes,
+            timeout_s=settings.decode_timeout_s,
+        ),
+        processes=settings.codec_threads,
+        room=admission.picture,
+    )
+    engine = batcher = None
+    if compute is None:
+        engine = Engine(settings.backend)
+        batcher = _batcher(engine, settings)
+        compute = batcher.submit
     app = FastAPI(
         title="gpu-kmeans",
         version=__version__,
         summary="k-means for colours and points: fewer colours, the colours, or advice on how many",
         docs_url=None,
         redoc_url=None,
-        lifespan=_lifespan(engine),
+        lifespan=_lifespan(decoder, engine, batcher),
     )
     app.state.service = Service(
         compute=compute,
-        limits=Limits(max_pixels=settings.max_pixels),
+        decoder=decoder,
         max_points_bytes=settings.max_points_bytes,
         threads=CapacityLimiter(settings.codec_threads),
     )
@@ -77,18 +89,36 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None)
     return app
 
 
-def _lifespan(engine: Engine | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _batcher(engine: Engine, settings: Settings) -> Batcher[Job[Any]]:
+    return Batcher(
+        engine.compute,
+        pixels_of,
+        lanes=engine.lanes,
+        max_batch_jobs=engine.max_batch_jobs,
+        max_batch_pixels=settings.max_batch_pixels,
+        wait_s=settings.batch_wait_timeout_s,
+        timeout_s=settings.compute_timeout_s,
+    )
+
+
+def _lifespan(
+    decoder: Decoder, engine: Engine | None, batcher: Batcher[Job[Any]] | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        """Warm the engine up beside the first requests; close it after the last."""
-        if engine is None:
-            yield
-            return
-        warming = asyncio.create_task(engine.warm_up())
-        warming.add_done_callback(_say_if_it_failed)
+        """Warm up beside the first requests; close after the last."""
+        decoder.warm_up()
+        warming = asyncio.create_task(engine.warm_up()) if engine else None
+        if warming:
+            warming.add_done_callback(_say_if_it_failed)
         yield
-        warming.cancel()
-        engine.close()
+        if warming:
+            warming.cancel()
+        if batcher:
+            batcher.close()
+        if engine:
+            engine.close()
+        decoder.close()
 
     return lifespan
 

@@ -1,11 +1,12 @@
 """The use cases, step by step: decode, compute, encode, answer.
 
-Every front door calls these three. Decoding and encoding run in worker threads, computing wherever
-`compute` does it, so nothing here holds the event loop.
+Every front door calls these. Decoding runs in processes of its own, encoding in worker threads,
+computing wherever `compute` does it, so nothing here holds the event loop.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -13,7 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 
-from app.codecs import DecodedPicture, Limits, decode
+from app.codecs import DecodedPicture
+from app.decoder import Decoder
 from app.delivery import deliver, pixels_for
 from app.engine import Compute, ElbowJob, OnProgress, Outcome, QuantizeJob
 from app.errors import BadParameter, BodyTooLarge
@@ -49,13 +51,13 @@ class Service:
 
     Attributes:
         compute: Turns a job into its outcome.
-        limits: What the decoder refuses.
+        decoder: Turns bytes into pixels, and holds room for them.
         max_points_bytes: Longest table of points, as JSON.
-        threads: How many pictures may be decoded or encoded at once.
+        threads: How many pictures may be encoded, or tables of points read, at once.
     """
 
     compute: Compute
-    limits: Limits
+    decoder: Decoder
     max_points_bytes: int
     threads: CapacityLimiter
 
@@ -72,7 +74,20 @@ class Service:
         Raises:
             ServiceError: The picture does not decode, or an option does not fit it.
         """
-        picture, decode_ms = await self._timed(decode, encoded, self.limits)
+        async with self._decoded(encoded) as (picture, decode_ms):
+            return await self._compress(
+                picture, decode_ms, options, with_curve=with_curve, on_progress=on_progress
+            )
+
+    async def _compress(
+        self,
+        picture: DecodedPicture,
+        decode_ms: float,
+        options: CompressOptions,
+        *,
+        with_curve: bool,
+        on_progress: OnProgress | None,
+    ) -> CompressAnswer:
         pixels = pixels_for(picture, options.format)
         keywords = _given(options, leave_out=_OF_THE_FILE | {"curve", "palette"})
         if options.palette is not None:
@@ -111,7 +126,16 @@ class Service:
         Raises:
             ServiceError: The picture does not decode, or an option does not fit it.
         """
-        picture, decode_ms = await self._timed(decode, encoded, self.limits)
+        async with self._decoded(encoded) as (picture, decode_ms):
+            return await self._palette(picture, decode_ms, options, on_progress)
+
+    async def _palette(
+        self,
+        picture: DecodedPicture,
+        decode_ms: float,
+        options: PaletteOptions,
+        on_progress: OnProgress | None,
+    ) -> PaletteAnswer:
         keywords = _given(options, leave_out={"format"})
         job = QuantizeJob(pixels=picture.pixels, options=keywords, on_progress=on_progress)
         outcome = await self.compute(job)
@@ -127,7 +151,16 @@ class Service:
         Raises:
             ServiceError: The body is neither, or an option does not fit it.
         """
-        source, decode_ms = await self._timed(self._read_source, body)
+        async with self._source(body) as (source, decode_ms):
+            return await self._elbow(source, decode_ms, options, on_progress)
+
+    async def _elbow(
+        self,
+        source: DecodedPicture | Points,
+        decode_ms: float,
+        options: ElbowOptions,
+        on_progress: OnProgress | None,
+    ) -> ElbowAnswer:
         job = ElbowJob(
             points=source.points if isinstance(source, Points) else source.pixels,
             weights=source.weights if isinstance(source, Points) else None,
@@ -144,9 +177,23 @@ class Service:
             warnings=(*_notes(source), *curve.warnings, *_without_effect(options)),
         )
 
-    def _read_source(self, body: bytes) -> DecodedPicture | Points:
-        if not looks_like_points(body):
-            return decode(body, self.limits)
+    @asynccontextmanager
+    async def _source(self, body: bytes) -> AsyncIterator[tuple[DecodedPicture | Points, float]]:
+        """Read a picture or points, whichever came."""
+        if looks_like_points(body):
+            yield await self._timed(self._read_points, body)
+            return
+        async with self._decoded(body) as decoded:
+            yield decoded
+
+    @asynccontextmanager
+    async def _decoded(self, encoded: bytes) -> AsyncIterator[tuple[DecodedPicture, float]]:
+        """Decode a picture, hold room for it, and say how many milliseconds it took."""
+        started_at = time.perf_counter()
+        async with self.decoder.decoded(encoded) as picture:
+            yield picture, 1e3 * (time.perf_counter() - started_at)
+
+    def _read_points(self, body: bytes) -> Points:
         if len(body) > self.max_points_bytes:
             raise BodyTooLarge(
                 f"Points may take {self.max_points_bytes:,} bytes; these take {len(body):,}.",

@@ -89,7 +89,22 @@ class Settings(BaseSettings):
     """Addresses, separated by commas, whose `X-Forwarded-For` says who the client is; none."""
 
     codec_threads: int = Field(default=os.cpu_count() or 1, ge=1, le=256)
-    """Pictures decoded or encoded at the same time: one a processor, as they only compute."""
+    """Pictures decoded, and encoded, at the same time: one a processor, as they only compute."""
+
+    decode_timeout_s: float = Field(default=15.0, gt=0, le=600)
+    """Longest time one picture may take to decode, in seconds; 50 megapixels take about two."""
+
+    decode_memory_bytes: int = Field(default=2 * 2**30, ge=2**28, le=2**40)
+    """Address space of a process that decodes: 50 megapixels with a profile fit."""
+
+    max_batch_pixels: int = Field(default=8_000_000, ge=1, le=10**9)
+    """Pixels computed as one batch on a GPU; a larger picture runs alone, on the CPU too.
+
+    Below it a picture leaves other processors idle, so several are computed at once.
+    """
+
+    batch_wait_timeout_s: float = Field(default=0.005, ge=0, le=1)
+    """How long the first job of a batch waits for company on a GPU, in seconds: one call there."""
 
     stop_timeout_s: int = Field(default=20, ge=0, le=600)
     """How long accepted requests may take to finish once the service is told to stop, in seconds.

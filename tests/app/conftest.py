@@ -6,6 +6,7 @@ from fastapi.testclient import TestClient
 from pictures import encoded
 from sklearn.datasets import load_sample_image
 
+import gpu_kmeans.backends.cpu  # noqa: F401 - here, as two threads must not parse code at once
 from app.main import create_app
 from app.settings import Settings
 

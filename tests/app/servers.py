@@ -38,7 +38,12 @@ def wait_until(condition, seconds=30):
 def served(app, limits=QUICK):
     """Serve an application; give its address."""
     config = uvicorn.Config(
-        app, port=0, http=guarded(limits), log_level="critical", ws="none", lifespan="on"
+        app,
+        port=0,
+        http=guarded(limits),
+        log_level="critical",
+        ws="none",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -47,7 +52,7 @@ def served(app, limits=QUICK):
         wait_until(lambda: server.started or not thread.is_alive())
         yield server.servers[0].sockets[0].getsockname()[:2]
     finally:
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         thread.join()
 
 

@@ -141,3 +141,29 @@ def test_many_at_once_are_all_answered(service, computing):
         each.close()
     time.sleep(0.05)
     assert service.state.admission.jobs == 0
+
+
+def test_a_result_that_takes_too_long_is_not_waited_for():
+    slow = encoded(noise(300, 300))
+    with (
+        served(create_app(Settings(compute_timeout_s=0.01))) as address,
+        Client(base_url="http://{}:{}".format(*address), timeout=60) as client,
+    ):
+        late = client.post("/compress?k=200", content=slow)
+
+        assert (late.status_code, late.json()["code"]) == (504, "deadline-exceeded")
+        assert late.json()["limit_s"] == 0.01
+
+
+def test_pictures_for_which_there_is_no_room_are_refused(computing):
+    settings = Settings(max_pixels_in_flight=20)
+    with served(create_app(settings, computing)) as address:
+        (first,) = sent(address, 1)
+        wait_until(lambda: computing.begun)
+        with connected(address) as second:
+            second.sendall(post("/compress", PICTURE))
+
+            assert b'"limit":"pixels"' in one_answer(second)
+        computing.go_on.set()
+        assert status_of(one_answer(first)) == 200
+        first.close()

@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 import app
 from app.accept import preferred
+from app.batcher import Ticket
 from app.engine import ElbowJob, Engine, QuantizeJob
-from app.errors import BadParameter, BadPoints, DeviceUnavailable
+from app.errors import BadParameter, BadPoints, DeviceUnavailable, OutOfMemory
 from app.options import CompressOptions, ElbowOptions, PaletteOptions, allowed, parse_options
 from app.plots import draw_elbow, elbow_figure
 from app.schemas import CurveEngine, CurvePoint, ElbowAnswer, PointsInput, Timing
@@ -108,27 +110,83 @@ def engine():
     engine.close()
 
 
-def test_an_engine_computes_in_one_thread_that_is_not_the_caller_s(engine, photo):
+def test_an_engine_computes_in_threads_of_its_own(engine, photo):
     threads = set()
 
-    async def both():
+    async def many():
         jobs = [
             QuantizeJob(
                 pixels=photo,
                 options={"k": k},
                 on_progress=lambda _share: threads.add(threading.get_ident()),
             )
-            for k in (2, 3)
+            for k in (2, 3, 4, 5)
         ]
         return await asyncio.gather(*map(engine.submit, jobs))
 
-    outcomes = asyncio.run(both())
+    outcomes = asyncio.run(many())
 
-    assert [outcome.result.k for outcome in outcomes] == [2, 3]
+    assert [outcome.result.k for outcome in outcomes] == [2, 3, 4, 5]
     assert all(outcome.kmeans_ms > 0 for outcome in outcomes)
-    assert outcomes[1].queue_ms >= outcomes[0].kmeans_ms * 0.5  # it waited for the first
-    assert len(threads) == 1
+    assert 1 <= len(threads) <= engine.lanes
     assert threading.get_ident() not in threads
+
+
+def test_a_result_is_the_same_with_any_share_of_the_processors(engine, photo):
+    async def computed(share):
+        job = QuantizeJob(pixels=photo, options={"k": 16})
+        ticket = Ticket(job, 1, asyncio.get_running_loop().create_future())
+        (outcome,) = await engine.compute([ticket], share)
+        return outcome.result
+
+    some, every = asyncio.run(computed(0.01)), asyncio.run(computed(1.0))
+
+    assert some.wcss == every.wcss
+    assert np.array_equal(some.indices, every.indices)
+
+
+def test_a_job_that_nobody_wants_ends_at_its_next_step(engine, photo):
+    async def computed():
+        ticket = Ticket(
+            QuantizeJob(pixels=photo, options={"k": 64}),
+            1,
+            asyncio.get_running_loop().create_future(),
+            is_wanted=False,
+        )
+        (outcome,) = await engine.compute([ticket], 1.0)
+        return outcome
+
+    assert type(asyncio.run(computed())).__name__ == "_UnwantedError"
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_a_job_that_finds_no_room_is_tried_once_more(engine, photo, monkeypatch, error):
+    tries = []
+
+    def run_out_once(*arguments, **options):
+        tries.append(1)
+        if len(tries) == 1:
+            raise error
+        return quantize(*arguments, **options)
+
+    monkeypatch.setattr("app.engine.quantize", run_out_once)
+    outcome = asyncio.run(engine.submit(QuantizeJob(pixels=photo, options={"k": 2})))
+
+    assert outcome.result.k == 2
+    assert len(tries) == 2
+
+
+def test_a_job_that_never_finds_room_is_refused_and_the_engine_goes_on(engine, photo, monkeypatch):
+    def run_out(*_arguments, **_options):
+        raise MemoryError
+
+    job = QuantizeJob(pixels=photo, options={"k": 2})
+    with monkeypatch.context() as patched:
+        patched.setattr("app.engine.quantize", run_out)
+        with pytest.raises(OutOfMemory):
+            asyncio.run(engine.submit(job))
+
+    assert asyncio.run(engine.submit(job)).result.k == 2
 
 
 def test_a_job_that_fails_fails_alone(engine, photo):

@@ -1,0 +1,250 @@
+"""Decoding in processes that can be killed: what hangs or crashes costs its own request only.
+
+Each process decodes one picture at a time and is started by exec, never by a mere fork of a process
+with threads. A picture's header is read first, and room for its pixels taken before they exist. A
+process that dies under a picture is replaced and the picture tried once more, since the death may
+have had nothing to do with it; one that takes too long is killed.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from anyio import CapacityLimiter, to_thread
+
+from app import errors
+from app.codecs import DecodedPicture
+from app.decoder_process import GO_ON, LENGTH
+from app.errors import CorruptImage, ServiceError
+
+T = TypeVar("T")
+_MOST_PICTURES = 1000  # of one process; then a new one, whatever its libraries have leaked
+_LONGEST_MESSAGE = 65_536
+_ROOT = Path(__file__).parents[1]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderLimits:
+    """What one picture may take.
+
+    Attributes:
+        max_pixels: Width times height, by its header.
+        max_memory_bytes: Address space of a process.
+        timeout_s: Time to decode; processor time is bounded alike.
+    """
+
+    max_pixels: int
+    max_memory_bytes: int = 2 * 2**30
+    timeout_s: float = 15.0
+
+
+class _ProcessDiedError(Exception):
+    """It ended under a picture: killed, crashed, or out of processor time."""
+
+
+class _Process:
+    """One decoding process and its pipes; its methods block."""
+
+    def __init__(self, limits: DecoderLimits) -> None:
+        cpu_s = max(1, round(limits.timeout_s))
+        arguments = [limits.max_pixels, limits.max_memory_bytes, cpu_s]
+        self._popen = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-P", "-m", "app.decoder_process", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=_environment(),
+            start_new_session=True,  # a terminal's interrupt is for the parent
+        )
+        assert self._popen.stdin  # noqa: S101 - tells the type checker what PIPE says
+        assert self._popen.stdout  # noqa: S101 - likewise
+        self._to, self._from = self._popen.stdin, self._popen.stdout
+        self._talking = threading.Lock()
+        self.n_pictures = 0
+
+    def read_size(self, encoded: bytes) -> int:
+        """Send a picture and get how many pixels its header promises."""
+        self.n_pictures += 1
+        with self._talking:
+            self._send(LENGTH.pack(len(encoded)))
+            self._send(encoded)
+            width, height = self._receive_message()["size"]
+        return int(width) * int(height)
+
+    def read_pixels(self, encoded: bytes) -> DecodedPicture:
+        """Let it decode and get the pixels."""
+        with self._talking:
+            self._send(GO_ON)
+            message = self._receive_message()
+            shape = tuple(map(int, message["shape"]))
+            content = self._receive(int(np.prod(shape)))
+        pixels = np.frombuffer(content, np.uint8).reshape(shape)
+        return DecodedPicture(
+            pixels=pixels,
+            media_type=str(message["media_type"]),
+            width=shape[1],
+            height=shape[0],
+            encoded=encoded,
+            is_palette=bool(message["is_palette"]),
+            warnings=tuple(map(str, message["warnings"])),
+        )
+
+    def drop(self) -> None:
+        """Do without the pixels."""
+        with self._talking, contextlib.suppress(ServiceError):
+            self._send(b"n")
+            self._receive_message()
+
+    def close(self) -> None:
+        """End it at once; whoever waits for it in another thread learns that it died."""
+        self._popen.kill()
+        self._popen.wait()
+        with self._talking:  # which ends now that the other end of the pipes is closed
+            self._to.close()
+            self._from.close()
+
+    def _send(self, content: bytes) -> None:
+        view = memoryview(content)
+        try:
+            while view:
+                view = view[self._to.write(view) :]
+        except OSError as error:
+            raise _ProcessDiedError from error
+
+    def _receive(self, n_bytes: int) -> bytearray:
+        content = bytearray(n_bytes)
+        view = memoryview(content)
+        while view:
+            n_read = self._from.readinto(view)  # type: ignore[attr-defined]
+            if not n_read:
+                raise _ProcessDiedError
+            view = view[n_read:]
+        return content
+
+    def _receive_message(self) -> dict[str, Any]:
+        length = LENGTH.unpack(self._receive(LENGTH.size))[0]
+        if length > _LONGEST_MESSAGE:
+            raise _ProcessDiedError  # it talks nonsense: as good as dead
+        message: dict[str, Any] = json.loads(self._receive(length))
+        if "error" in message:
+            raise _error_of(message)
+        return message
+
+
+@dataclass(slots=True)
+class Decoder:
+    """A few decoding processes, started when they are needed.
+
+    Attributes:
+        limits: What one picture may take.
+        processes: How many may decode at once.
+        room: Holds room for that many pixels, or raises that there is none.
+        kills: How many processes were killed or died.
+    """
+
+    limits: DecoderLimits
+    processes: int = 1
+    room: Callable[[int], AbstractContextManager[None]] = lambda _: contextlib.nullcontext()
+    kills: int = 0
+    _idle: list[_Process] = field(default_factory=list)
+    _turns: asyncio.Semaphore | None = None
+    _threads: CapacityLimiter | None = None
+
+    def warm_up(self) -> None:
+        """Start the processes, so that no picture waits for one. Returns at once."""
+        while len(self._idle) < self.processes:
+            self._idle.append(_Process(self.limits))
+
+    def close(self) -> None:
+        """End the processes that are idle; those at work end with their request."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @asynccontextmanager
+    async def decoded(self, encoded: bytes) -> AsyncIterator[DecodedPicture]:
+        """Decode a picture and hold room for it until the end of the block.
+
+        Raises:
+            ServiceError: As `app.codecs.decode`, or as `room`.
+        """
+        if not encoded:
+            raise errors.MissingImage("The picture has no bytes.")
+        with ExitStack() as held:
+            try:
+                picture = await self._decode(encoded, held)
+            except _ProcessDiedError:
+                held.close()
+                picture = await self._decode_again(encoded, held)
+            yield picture
+
+    async def _decode_again(self, encoded: bytes, held: ExitStack) -> DecodedPicture:
+        try:
+            return await self._decode(encoded, held)
+        except _ProcessDiedError as error:
+            _log.warning("a picture of %d bytes killed its decoder, twice", len(encoded))
+            raise CorruptImage("The picture is more than the decoder can take.") from error
+
+    async def _decode(self, encoded: bytes, held: ExitStack) -> DecodedPicture:
+        self._turns = self._turns or asyncio.Semaphore(self.processes)
+        async with self._turns:
+            process = self._idle.pop() if self._idle else _Process(self.limits)
+            is_usable = False
+            try:
+                async with asyncio.timeout(self.limits.timeout_s):
+                    n_pixels = await self._in_thread(process.read_size, encoded)
+                    try:
+                        held.enter_context(self.room(n_pixels))
+                    except ServiceError:
+                        await self._in_thread(process.drop)
+                        raise
+                    picture = await self._in_thread(process.read_pixels, encoded)
+                is_usable = True
+            except ServiceError:
+                is_usable = True
+                raise
+            except TimeoutError as error:
+                limit_s = self.limits.timeout_s
+                raise CorruptImage(f"The picture did not decode within {limit_s:g} s.") from error
+            finally:
+                self._put_back(process, is_usable=is_usable)
+        return picture
+
+    async def _in_thread(self, step: Callable[..., T], *arguments: Any) -> T:
+        """Wait for a process in a thread; a thread left behind ends when its process is killed."""
+        self._threads = self._threads or CapacityLimiter(2 * self.processes)
+        return await to_thread.run_sync(
+            step, *arguments, abandon_on_cancel=True, limiter=self._threads
+        )
+
+    def _put_back(self, process: _Process, *, is_usable: bool) -> None:
+        if is_usable and process.n_pictures < _MOST_PICTURES:
+            self._idle.append(process)
+            return
+        self.kills += not is_usable
+        process.close()
+
+
+def _error_of(message: dict[str, Any]) -> ServiceError:
+    if message["why"]:
+        _log.info("a picture does not decode: %s", message["why"])
+    kinds = {kind.__name__: kind for kind in ServiceError.__subclasses__()}
+    kind = kinds.get(str(message["error"]), CorruptImage)
+    return kind(str(message["detail"]), dict(message["members"]))
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of our own, so no secret; one thread for the libraries, as limits count threads."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+    return kept | {"PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

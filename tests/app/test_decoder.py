@@ -1,0 +1,204 @@
+"""Decoding in processes of its own: what hangs, crashes or eats memory costs its request only."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import black_png, encoded, noise
+
+from app.codecs import Limits, decode
+from app.decoder import Decoder, DecoderLimits
+from app.errors import CorruptImage, QueueFull, ServiceError, TooManyPixels
+
+PICTURE = encoded(noise(30, 20))
+LARGE = black_png(9000, 5000)
+
+
+@contextmanager
+def decoder_of(processes=1, room=None, **limits):
+    decoder = Decoder(
+        DecoderLimits(**({"max_pixels": 50_000_000} | limits)),
+        processes=processes,
+        **({"room": room} if room else {}),
+    )
+    yield decoder
+    decoder.close()
+
+
+async def pixels_of(decoder, picture):
+    async with decoder.decoded(picture) as decoded:
+        return decoded.pixels
+
+
+def run(decoder, *pictures):
+    """Decode pictures at once; pixels or an error for each."""
+
+    async def all_of_them():
+        return await asyncio.gather(
+            *(pixels_of(decoder, picture) for picture in pictures), return_exceptions=True
+        )
+
+    return asyncio.run(all_of_them())
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [PICTURE, encoded(noise(5, 7, 4)), encoded(noise(9, 9), "JPEG"), encoded(noise(9, 9), "GIF")],
+)
+def test_a_picture_is_the_same_as_decoded_here(picture):
+    async def both():
+        with decoder_of() as decoder:
+            async with decoder.decoded(picture) as decoded:
+                return decoded
+
+    there, here = asyncio.run(both()), decode(picture, Limits(max_pixels=100_000))
+
+    assert np.array_equal(there.pixels, here.pixels)
+    for name in ("media_type", "width", "height", "encoded", "is_palette", "warnings"):
+        assert getattr(there, name) == getattr(here, name)
+
+
+@pytest.mark.parametrize("bad", [b"", b"text", PICTURE[:50], black_png(9400, 9400)])
+def test_an_error_is_the_same_as_raised_here(bad):
+    with pytest.raises(ServiceError) as here:
+        decode(bad, Limits(max_pixels=50_000_000))
+    with decoder_of() as decoder:
+        (there,) = run(decoder, bad)
+
+        assert type(there) is type(here.value)
+        assert (there.detail, there.members) == (here.value.detail, here.value.members)
+        assert decoder.kills == 0
+
+
+def test_room_is_held_from_the_header_to_the_end():
+    held = []
+
+    @contextmanager
+    def room(n_pixels):
+        held.append(n_pixels)
+        yield
+        held.append(-n_pixels)
+
+    async def test():
+        with decoder_of(room=room) as decoder:
+            async with decoder.decoded(PICTURE):
+                assert held == [600]
+
+    asyncio.run(test())
+
+    assert held == [600, -600]
+
+
+def test_a_picture_without_room_is_dropped_and_the_process_goes_on():
+    @contextmanager
+    def room(n_pixels):
+        if n_pixels > 600:
+            raise QueueFull("no room")
+        yield
+
+    with decoder_of(room=room) as decoder:
+        refused, taken = run(decoder, LARGE, PICTURE)
+
+        assert isinstance(refused, QueueFull)
+        assert taken.shape == (30, 20, 3)
+        assert decoder.kills == 0
+
+
+def test_a_decode_that_takes_too_long_is_killed_and_the_next_one_goes_on():
+    with decoder_of(timeout_s=0.001) as decoder:
+        (hung,) = run(decoder, LARGE)
+        decoder.limits = DecoderLimits(max_pixels=50_000_000)
+        (taken,) = run(decoder, PICTURE)
+
+        assert isinstance(hung, CorruptImage)
+        assert taken.shape == (30, 20, 3)
+        assert decoder.kills == 1
+
+
+def test_a_picture_that_needs_more_memory_than_there_is_is_corrupt():
+    with decoder_of(max_memory_bytes=2**28) as decoder:
+        too_much, taken = run(decoder, encoded(np.zeros((9000, 5000, 3), np.uint8)), PICTURE)
+
+        assert isinstance(too_much, CorruptImage)
+        assert taken.shape == (30, 20, 3)
+
+
+def test_a_process_that_is_killed_costs_no_request():
+    with decoder_of() as decoder:
+        decoder.warm_up()
+        (process,) = decoder._idle
+        os.kill(process._popen.pid, signal.SIGKILL)
+        (taken,) = run(decoder, PICTURE)
+
+        assert taken.shape == (30, 20, 3)
+        assert decoder.kills == 1
+
+
+def test_a_picture_that_kills_its_process_twice_is_corrupt(monkeypatch):
+    def die(_process, _encoded):
+        raise app_decoder._ProcessDiedError
+
+    import app.decoder as app_decoder
+
+    monkeypatch.setattr(app_decoder._Process, "read_pixels", die)
+    with decoder_of() as decoder:
+        (dead,) = run(decoder, PICTURE)
+
+        assert isinstance(dead, CorruptImage)
+        assert decoder.kills == 2
+
+
+def test_a_client_that_leaves_ends_the_decoding():
+    async def test():
+        with decoder_of() as decoder:
+            decoding = asyncio.create_task(pixels_of(decoder, LARGE))
+            await asyncio.sleep(0.05)
+            decoding.cancel()
+            await asyncio.gather(decoding, return_exceptions=True)
+
+            assert decoding.cancelled()
+            assert decoder.kills == 1
+            assert (await pixels_of(decoder, PICTURE)).shape == (30, 20, 3)
+
+    asyncio.run(test())
+
+
+def test_many_pictures_share_few_processes():
+    with decoder_of(processes=2) as decoder:
+        results = run(decoder, *[PICTURE] * 20)
+
+        assert all(pixels.shape == (30, 20, 3) for pixels in results)
+        assert len(decoder._idle) == 2
+
+
+def test_no_secret_of_ours_is_in_its_environment(monkeypatch):
+    monkeypatch.setenv("GPU_KMEANS_API_KEYS", "a-secret-key-of-ours")
+    with decoder_of() as decoder:
+        decoder.warm_up()
+        pid = decoder._idle[0]._popen.pid
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+
+        assert b"PYTHONPATH" in environment
+        assert b"secret" not in environment
+
+
+def test_it_knows_neither_torch_nor_the_web():
+    code = "import sys, app.decoder_process; print({'torch', 'fastapi'} & sys.modules.keys())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout.strip() == "set()"
+
+
+def test_the_limit_of_pixels_is_the_decoder_s():
+    with decoder_of(max_pixels=599) as decoder:
+        (refused,) = run(decoder, PICTURE)
+
+        assert isinstance(refused, TooManyPixels)
