@@ -71,7 +71,7 @@ def deliver(
     Returns:
         The file. Never raises.
     """
-    media_type, is_own = MEDIA_TYPES[options.format], options.palette is None
+    media_type, is_own = MEDIA_TYPES[options.format], options.palette is options.reserve is None
     is_exact = is_own and quantized.k_reason == "distinct colors"
     if is_exact and picture.is_palette and picture.media_type == media_type:
         return _original(picture, ())

@@ -58,6 +58,11 @@ Colors = Annotated[
     Allowed("1 to 256 colours as #rrggbb or #rrggbbaa, separated by commas"),
     Field(description="colours to use instead of computed ones"),
 ]
+Reserved = Annotated[
+    Annotated[str, Field(pattern=f"^{_HEX}(,{_HEX}){{0,255}}$")] | None,
+    Allowed("1 to k colours as #rrggbb or #rrggbbaa, separated by commas"),
+    Field(description="colours that must be in the palette, the others being computed"),
+]
 Init = Annotated[
     Literal["k-means++", "random"],
     BeforeValidator(_restore_plus),
@@ -150,6 +155,7 @@ class CompressOptions(BaseModel):
     space: Space = "rgb"
     dither: Dither = 0.0
     palette: Colors = None
+    reserve: Reserved = None
     curve: Curve = True
     init: Init = "k-means++"
     n_init: NInit = 1

@@ -89,10 +89,11 @@ class Service:
         on_progress: OnProgress | None,
     ) -> CompressAnswer:
         pixels = pixels_for(picture, options.format)
-        keywords = _given(options, leave_out=_OF_THE_FILE | {"curve", "palette"})
-        if options.palette is not None:
-            has_alpha = pixels.shape[2] > _RGB
-            keywords["palette"] = _palette_array(options.palette, has_alpha=has_alpha)
+        keywords = _given(options, leave_out=_OF_THE_FILE | {"curve", "palette", "reserve"})
+        has_alpha = pixels.shape[2] > _RGB
+        for name in ("palette", "reserve"):
+            if (colors := getattr(options, name)) is not None:
+                keywords[name] = _color_array(name, colors, has_alpha=has_alpha)
         job = QuantizeJob(
             pixels=pixels,
             options=keywords | {"curve": with_curve},
@@ -101,11 +102,11 @@ class Service:
         outcome = await self.compute(job)
         quantized = outcome.result
         file, encode_ms = await self._timed(deliver, picture, quantized, options)
-        colors = _colors(picture, outcome)
-        warnings = (*colors["warnings"], *file.warnings)
+        described = _colors(picture, outcome)
+        warnings = (*described["warnings"], *file.warnings)
         truth = {"wcss": file.wcss, "psnr_db": file.psnr_db, "warnings": warnings}
         return CompressAnswer(
-            **(colors | truth),
+            **(described | truth),
             image=EncodedPicture(
                 data=file.data,
                 media_type=file.media_type,
@@ -213,7 +214,7 @@ def _given(options: PaletteOptions | CompressOptions, leave_out: set[str]) -> di
     return options.model_dump(exclude_unset=True, exclude=leave_out)
 
 
-def _palette_array(colors: str, *, has_alpha: bool) -> np.ndarray:
+def _color_array(name: str, colors: str, *, has_alpha: bool) -> np.ndarray:
     """Read `#rrggbb` and `#rrggbbaa`: (m, 4) for a picture with alpha, else (m, 3)."""
     texts = colors.split(",")
     rows = [list(bytes.fromhex(text.removeprefix("#")).ljust(4, b"\xff")) for text in texts]
@@ -221,7 +222,7 @@ def _palette_array(colors: str, *, has_alpha: bool) -> np.ndarray:
     if has_alpha:
         return palette
     if palette[:, _RGB].min() < _OPAQUE:
-        raise BadParameter.of("palette", colors, "#rrggbb: this picture has no alpha")
+        raise BadParameter.of(name, colors, "#rrggbb: this picture has no alpha")
     return palette[:, :_RGB]
 
 

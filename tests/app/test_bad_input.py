@@ -67,7 +67,7 @@ def test_the_pixel_limit_is_named(client):
         ("k=", "k", ""),
         ("k=-1", "k", "-1"),
         ("colours=5", "colours", "5"),
-        ("reserve=ff0000", "reserve", "ff0000"),
+        ("reserve=red", "reserve", "red"),
         ("effort=10", "effort", "10"),
         ("skip_if_larger=2", "skip_if_larger", "2"),
         ("format=tiff", "format", "tiff"),

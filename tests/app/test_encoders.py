@@ -1,5 +1,6 @@
 """What is written reads back as it was, in each format, at each effort; originals are kept."""
 
+import base64
 import io
 
 import numpy as np
@@ -194,3 +195,17 @@ def test_the_command_tries_harder_than_the_server(client, photo_png, tmp_path):
     CliRunner().invoke(main, arguments, input=photo_png)
 
     assert len((tmp_path / "a.png").read_bytes()) < compress(client, photo_png)["image"]["bytes"]
+
+
+def test_reserved_colours_lead_the_palette_of_answer_and_file(client, photo_png):
+    answer = compress(client, photo_png, k=8, reserve="#ff0000,00ff00", effort=2)
+
+    assert [entry["hex"] for entry in answer["palette"]][:2] == ["#ff0000", "#00ff00"]
+    with Image.open(io.BytesIO(base64.b64decode(answer["image"]["data"]))) as image:
+        assert image.getpalette()[:6] == [255, 0, 0, 0, 255, 0]
+
+
+def test_more_reserved_colours_than_k_are_refused(client, photo_png):
+    response = client.post("/compress?k=1&reserve=ff0000,00ff00", content=photo_png)
+
+    assert (response.status_code, response.json()["parameter"]) == (422, "reserve")
