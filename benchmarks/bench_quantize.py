@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import machine, pictures
-from benchmarks.measuring import Measurement, measure
+from benchmarks.measuring import Measurement, Workers
 from benchmarks.methods import METHODS
 from benchmarks.quality import Original
 from benchmarks.report import Report, figure, parser, table
@@ -60,9 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for k in plan.ks:
             _measure_headline(report, plan, k)
             _measure_others(report, plan, k)
-    print(
-        f"\nwritten: {report.write(options.out, 'reference' if options.reference else 'quantize')}"
-    )
+    print(f"\nwritten: {report.write(options.out, _question(options))}")
+
+
+def _question(options: argparse.Namespace) -> str:
+    """Name the results, so that runs on other pictures do not overwrite each other."""
+    if options.reference:
+        return "reference"
+    return f"quantize-{options.images.resolve().name}" if options.images else "quantize"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,7 +141,8 @@ def _measure_headline(report: Report, plan: Plan, k: int) -> None:
     first = k == plan.ks[0]
     names = [n for n in plan.methods if first or not METHODS[n].is_slow]  # hours, at k = 256
     original = Original.of(plan.headline)
-    found = measure(names, plan.headline, k, repeat=plan.repeat, budget_s=plan.budget_s)
+    with Workers(names) as workers:
+        found = workers.measure(plan.headline, k, repeat=plan.repeat, budget_s=plan.budget_s)
     figures = {name: _figures(original, each) for name, each in found.items()}
     h, w, _ = plan.headline.shape
     report.say(f"\n## china.jpg, {h} x {w}, k = {k}: {len(original.colors):,} distinct colours\n")
@@ -182,14 +188,18 @@ def _measure_others(report: Report, plan: Plan, k: int) -> None:
     head = ["picture", "size", "ours, ms", "ours, WCSS"]
     head += [f"{METHODS[name].label}: {what}" for name in names for what in ("time", "WCSS")]
     rows, kept = [], {}
-    for title, path in plan.others.items():
-        pixels = pictures.read(path)
-        original = Original.of(pixels)
-        measured = measure(
-            [MAIN, *names], pixels, k, repeat=min(3, plan.repeat), budget_s=plan.budget_s / 3
-        )
-        kept[title] = {name: _figures(original, each) for name, each in measured.items()}
-        rows.append(_picture_row(f"{title} | {pixels.shape[0]} x {pixels.shape[1]}", kept[title]))
+    repeat, budget_s = min(3, plan.repeat), plan.budget_s / 3
+    with Workers([MAIN, *names]) as workers:
+        for title, path in plan.others.items():
+            pixels = pictures.read(path)
+            original = Original.of(pixels)
+            measured = workers.measure(pixels, k, repeat=repeat, budget_s=budget_s)
+            kept[title] = {name: _figures(original, each) for name, each in measured.items()}
+            rows.append(
+                _picture_row(f"{title} | {pixels.shape[0]} x {pixels.shape[1]}", kept[title])
+            )
+    if len(kept) > 1:
+        rows.append(_mean_row(kept))
     report.say(f"\n## Other pictures, k = {k}: the others' time and WCSS as multiples of ours\n")
     report.say(table(head, rows))
     report.data[f"others-k{k}"] = kept
@@ -205,6 +215,18 @@ def _picture_row(title: str, figures: dict[str, dict]) -> list[str]:
     return row
 
 
+def _mean_row(kept: dict[str, dict[str, dict]]) -> list[str]:
+    """Return the geometric means of every column's ratios."""
+    row = ["**geometric mean** | ", "", ""]
+    for name in next(iter(kept.values())):
+        for key in ("median_s", "wcss"):
+            pairs = [(each[name][key], each[MAIN][key]) for each in kept.values()]
+            ratios = [mine / ours for mine, ours in pairs if mine and ours]
+            if name != MAIN:
+                row.append(f"{statistics.geometric_mean(ratios):.3f}" if ratios else "-")
+    return row
+
+
 def _compare_with_reference(report: Report, options: argparse.Namespace, repeat: int) -> None:
     """Print ours against the best known, and against every peer in the file, by k."""
     recorded = _read_reference(options.reference)
@@ -217,7 +239,8 @@ def _compare_with_reference(report: Report, options: argparse.Namespace, repeat:
     rows, kept = [], {}
     for k in wanted:
         names = sorted(image for image, each in recorded if each == k)
-        ours = {image: _ours(pictures.read(paths[image]), k, repeat) for image in names}
+        with Workers([MAIN]) as workers:
+            ours = {i: _ours(workers, pictures.read(paths[i]), k, repeat) for i in names}
         _report_k(report, k, ours, {image: recorded[image, k] for image in names})
         ratios = {image: ours[image][0] / recorded[image, k][TARGET] for image in names}
         worst = max(ratios, key=ratios.__getitem__)
@@ -246,9 +269,9 @@ def _read_reference(path: Path) -> dict[tuple[str, int], dict[str, float]]:
     return found
 
 
-def _ours(pixels: np.ndarray, k: int, repeat: int) -> tuple[float, float]:
+def _ours(workers: Workers, pixels: np.ndarray, k: int, repeat: int) -> tuple[float, float]:
     """Return WCSS per pixel with seed 0, and seconds."""
-    measured = measure([MAIN], pixels, k, repeat=repeat, budget_s=BUDGET_S["full"])[MAIN]
+    measured = workers.measure(pixels, k, repeat=repeat, budget_s=BUDGET_S["full"])[MAIN]
     return Original.of(pixels).written(measured.outcomes[0]), measured.median_s
 
 

@@ -46,6 +46,10 @@ class Measurement:
     def median_s(self) -> float:
         return statistics.median(self.seconds)
 
+    def add(self, seconds: float, outcome: Outcome) -> None:
+        self.seconds.append(seconds)
+        self.outcomes.append(outcome)
+
 
 class Worker:
     """A process with one method in it."""
@@ -74,54 +78,62 @@ class Worker:
         return answer
 
 
-def measure(
-    names: Sequence[str],
-    pixels: np.ndarray,
-    k: int,
-    *,
-    repeat: int,
-    budget_s: float,
-) -> dict[str, Measurement]:
-    """Fit one picture by each method, in rounds.
+class Workers:
+    """A process for each of some methods, for as many pictures as there are."""
 
-    Args:
-        names: Keys of `METHODS`.
-        pixels: uint8 (h, w, 3).
-        k: Number of colours.
-        repeat: The most counted fits of a method; their seeds are 0, 1, ...
-        budget_s: No more fits are begun of a method than fit into this, as its first went.
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._workers: dict[str, Worker] = {}
+        self._stack = ExitStack()
 
-    Returns:
-        A measurement for each name.
-    """
-    with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(name)) for name in names}
-        for worker in workers.values():
+    def __enter__(self) -> Self:
+        self._workers = {name: self._stack.enter_context(Worker(name)) for name in self._names}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def measure(
+        self, pixels: np.ndarray, k: int, *, repeat: int, budget_s: float
+    ) -> dict[str, Measurement]:
+        """Fit one picture by each method, in rounds.
+
+        Args:
+            pixels: uint8 (h, w, 3).
+            k: Number of colours.
+            repeat: The most counted fits of a method; their seeds are 0, 1, ...
+            budget_s: No more fits are begun of a method than fit into this, as its first went.
+
+        Returns:
+            A measurement by name; memory says something about the first picture alone, for freed
+            memory is taken again without the process growing.
+        """
+        for worker in self._workers.values():
             worker.ask("load", pixels, k)
-        for worker in workers.values():
+        for worker in self._workers.values():
             worker.answer()
-        return _measure_in_rounds(workers, k, repeat, budget_s)
+        found, planned = {}, {}
+        for name, worker in self._workers.items():
+            seconds, outcome, memory = _fit(worker, k, seed=0)
+            method = METHODS[name]
+            found[name] = Measurement(memory_bytes=None if method.in_own_process else memory)
+            planned[name] = 0 if method.is_slow else min(repeat, int(budget_s / seconds))
+            if not planned[name]:
+                found[name].add(seconds, outcome)
+        for turn in range(repeat):
+            for name, worker in self._workers.items():
+                if turn < planned[name]:
+                    seconds, outcome, _ = _fit(worker, k, seed=turn)
+                    found[name].add(seconds, outcome)
+        return found
 
 
-def _measure_in_rounds(
-    workers: dict[str, Worker], k: int, repeat: int, budget_s: float
+def measure(
+    names: Sequence[str], pixels: np.ndarray, k: int, *, repeat: int, budget_s: float
 ) -> dict[str, Measurement]:
-    found, planned = {}, {}
-    for name, worker in workers.items():
-        seconds, outcome, memory = _fit(worker, k, seed=0)
-        hidden = METHODS[name].in_own_process
-        found[name] = Measurement(memory_bytes=None if hidden else memory)
-        planned[name] = min(repeat, int(budget_s / seconds))
-        if not planned[name]:
-            found[name].seconds.append(seconds)
-            found[name].outcomes.append(outcome)
-    for turn in range(repeat):
-        for name, worker in workers.items():
-            if turn < planned[name]:
-                seconds, outcome, _ = _fit(worker, k, seed=turn)
-                found[name].seconds.append(seconds)
-                found[name].outcomes.append(outcome)
-    return found
+    """Fit one picture by each method, in new processes; see `Workers.measure`."""
+    with Workers(names) as workers:
+        return workers.measure(pixels, k, repeat=repeat, budget_s=budget_s)
 
 
 def _fit(worker: Worker, k: int, seed: int) -> tuple[float, Outcome, int]:

@@ -34,7 +34,8 @@ def shipped() -> dict[str, Path]:
 def in_folder(folder: Path) -> dict[str, Path]:
     """Return every picture below a folder, by name without suffix; of equals, the first path."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return {path.stem: path for path in reversed(paths)}
+    first = {path.stem: path for path in reversed(paths)}
+    return dict(sorted(first.items()))
 
 
 def china(height: int, width: int) -> np.ndarray:

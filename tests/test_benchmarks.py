@@ -3,6 +3,7 @@
 import csv
 import json
 import platform
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -34,19 +35,29 @@ def photo():
 @pytest.fixture
 def folder(tmp_path, photo):
     Image.fromarray(photo).save(tmp_path / "photo.png")
+    Image.fromarray(photo[::-1]).save(tmp_path / "upside down.png")
     return tmp_path
 
 
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Fit without starting processes: importing torch in each takes seconds."""
-    for module in (bench_quantize, bench_growth):
-        monkeypatch.setattr(module, "measure", measure_here)
+    monkeypatch.setattr(bench_quantize, "Workers", WorkersHere)
+    monkeypatch.setattr(
+        bench_growth,
+        "measure",
+        lambda names, *arguments, **options: WorkersHere(names).measure(*arguments, **options),
+    )
 
 
-def measure_here(names, pixels, k, *, repeat, budget_s):
-    assert budget_s > 0
-    return {name: fit_here(METHODS[name], pixels, k, repeat) for name in names}
+class WorkersHere(nullcontext):
+    def __init__(self, names):
+        super().__init__(self)
+        self.names = names
+
+    def measure(self, pixels, k, *, repeat, budget_s):
+        assert budget_s > 0
+        return {name: fit_here(METHODS[name], pixels, k, repeat) for name in self.names}
 
 
 def fit_here(method, pixels, k, repeat):
@@ -126,8 +137,9 @@ def test_the_comparison_prints_a_row_for_each_picture_and_keeps_it(folder, capsy
     bench_quantize.main([*arguments, "--only", "pillow"])
 
     printed = capsys.readouterr().out
-    (kept,) = folder.glob("*-quantize.json")
+    (kept,) = folder.glob("*-quantize-*.json")
     assert "| photo | 48 x 72 |" in printed
+    assert "| **geometric mean** |" in printed
     assert kept.with_suffix(".md").read_text().rstrip() in printed
     assert set(json.loads(kept.read_text())["others-k4"]["photo"]) == {"quantize", "pillow"}
 
@@ -190,6 +202,7 @@ def test_a_step_in_a_new_process_answers_with_its_seconds():
 def few_checks(monkeypatch):
     monkeypatch.setattr(bench_gpu, "SMALLEST", (12, 16))
     monkeypatch.setattr(bench_gpu, "KS", (1, 8))
+    monkeypatch.setattr(bench_gpu, "DIMENSIONS", (3, 16))
 
 
 @pytest.mark.usefixtures("few_checks")
