@@ -149,13 +149,22 @@ def palette(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
 def serve(host: str | None, port: int | None) -> None:
     """Serve the API and the page over HTTP."""
     from app.main import create_app
+    from app.observability import configure_logging
     from app.server import serve as serve_app
 
     given = {"host": host, "port": port}
     settings = _settings({name: value for name, value in given.items() if value is not None})
     with _spoken_errors():
         app = create_app(settings)
+    configure_logging(settings.log_level, settings.log_format)
     serve_app(app, settings)
+
+
+@main.command()
+def config() -> None:
+    """Print the settings in effect, as environment variables; keys are masked."""
+    for name, value in _settings({}).model_dump(mode="json").items():
+        click.echo(f"GPU_KMEANS_{name.upper()}={value}")
 
 
 @main.command()

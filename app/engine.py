@@ -195,6 +195,10 @@ class Engine:
         self.is_ready = True
         _log.info("ready: %s on %s", self.backend, self.device)
 
+    def memory_bytes(self) -> int:
+        """Say how much memory of its own a GPU has given us. Never raises."""
+        return torch.cuda.memory_reserved() if self._device.type == "cuda" else 0
+
     def close(self) -> None:
         """Finish the jobs in hand and end the threads."""
         self._threads.shutdown(cancel_futures=True)

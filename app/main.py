@@ -4,18 +4,23 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from fastapi.telemetry import TelemetryConfig
 
+from app.access import ApiKeys
 from app.admission import Admission, AdmissionLimits
 from app.batcher import Batcher
 from app.decoder import Decoder, DecoderLimits
 from app.engine import Compute, Engine, Job, pixels_of
 from app.gate import Gate
+from app.observability import Metrics, Observed
 from app.problems import add_problem_handlers
+from app.results import ResultCache
 from app.routes import WEB, router
 from app.schemas import Health
 from app.service import Service
@@ -25,12 +30,18 @@ from gpu_kmeans import __version__
 _log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None, compute: Compute | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    compute: Compute | None = None,
+    telemetry: TelemetryConfig | None = None,
+) -> FastAPI:
     """Build the service.
 
     Args:
         settings: From the environment where none are given.
         compute: What computes jobs; an engine of our own where none is given.
+        telemetry: OpenTelemetry as FastAPI takes it; the providers that are set globally serve
+            otherwise.
 
     Returns:
         An ASGI application; it is ready once its engine is warm.
@@ -56,6 +67,7 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None)
         processes=settings.codec_threads,
         room=admission.picture,
     )
+    results = ResultCache(settings.result_cache_bytes, settings.result_ttl_s)
     engine = batcher = None
     if compute is None:
         engine = Engine(settings.backend)
@@ -68,6 +80,7 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None)
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan(decoder, engine, batcher),
+        telemetry=telemetry,
     )
     app.state.service = Service(
         compute=compute,
@@ -82,8 +95,14 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None)
     )
     app.state.admission = admission
     app.state.is_ready = lambda: admission.is_open and (engine is None or engine.is_ready)
+    metrics = Metrics(partial(_read_numbers, app, admission, decoder, results, engine))
+    if batcher:
+        batcher.on_batch = metrics.batch_pixels.observe
+    app.state.results, app.state.metrics = results, metrics
     add_problem_handlers(app)
     app.add_middleware(Gate, admission=admission, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(ApiKeys, keys=_keys(settings))
+    app.add_middleware(Observed, metrics=metrics)
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=WEB))
     return app
@@ -121,6 +140,33 @@ def _lifespan(
         decoder.close()
 
     return lifespan
+
+
+def _keys(settings: Settings) -> list[str]:
+    keys = settings.api_keys.get_secret_value().split(",")
+    return [key.strip() for key in keys if key.strip()]
+
+
+def _read_numbers(
+    app: FastAPI,
+    admission: Admission,
+    decoder: Decoder,
+    results: ResultCache,
+    engine: Engine | None,
+) -> dict[str, float]:
+    """Read what the parts have counted, by the names it is published under."""
+    shed = {f"shed_{name}_total": float(n) for name, n in admission.shed.items()}
+    return shed | {
+        "ready": float(app.state.is_ready()),
+        "jobs": admission.jobs,
+        "pixels_in_flight": admission.pixels,
+        "uploads_bytes": admission.upload_bytes,
+        "decoder_kills_total": decoder.kills,
+        "result_cache_bytes": results.n_bytes,
+        "result_cache_hits_total": results.hits,
+        "result_cache_misses_total": results.misses,
+        "device_memory_bytes": engine.memory_bytes() if engine else 0,
+    }
 
 
 def _say_if_it_failed(warming: asyncio.Task[None]) -> None:

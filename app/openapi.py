@@ -90,4 +90,5 @@ elbow = _door(
 palette = _door(
     PaletteOptions, PaletteAnswer, ("text/css", "text/plain", "application/octet-stream")
 )
+results: dict[str, Any] = {"responses": {304: {"description": "unchanged"}, **_problems(401, 404)}}
 readyz: dict[str, Any] = {"responses": {200: {"model": Health}, **_problems(503)}}

@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse, Response
 from app.errors import (
     PROBLEM_MEDIA_TYPE,
     TABLE,
-    InternalError,
     NotReady,
     OutOfMemory,
     QueueFull,
@@ -28,7 +27,6 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    app.add_exception_handler(Exception, _on_defect)
 
 
 def problem_response(error: ServiceError) -> Response:
@@ -61,11 +59,6 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 async def _on_disconnect(_request: Request, _error: Exception) -> Response:
     return Response(status_code=_CLIENT_CLOSED_REQUEST)
-
-
-async def _on_defect(_request: Request, _error: Exception) -> Response:
-    """What nobody foresaw; the framework raises it on to the server, which logs it."""
-    return problem_response(InternalError("Something went wrong here; the log says what."))
 
 
 def _explain(request: Request, error: HTTPException) -> str:

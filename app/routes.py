@@ -1,19 +1,23 @@
 """The HTTP doors: read, call the service, answer."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.responses import FileResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from app import openapi
 from app.accept import preferred
 from app.errors import NotReady
+from app.observability import METRICS_MEDIA_TYPE, Metrics
 from app.options import CompressOptions, ElbowOptions, PaletteOptions, parse_options
 from app.palettes import MEDIA_TYPES, write_palette
-from app.schemas import CompressAnswer, ElbowAnswer, Health
+from app.results import Kept, ResultCache
+from app.schemas import CompressAnswer, ElbowAnswer, Health, PaletteAnswer, Timing
 from app.service import Service
 from app.uploads import read_upload
 
@@ -28,6 +32,7 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 router = APIRouter()
+Answer = TypeVar("Answer", CompressAnswer, ElbowAnswer, PaletteAnswer)
 
 
 def _service(request: Request) -> Service:
@@ -45,8 +50,10 @@ async def compress(request: Request, service: ServiceDep) -> Response:
     options = parse_options(CompressOptions, upload.fields)
     wants_picture = preferred(request.headers.get("accept", ""), [_JSON, "image/*"]) != _JSON
     with_curve = options.curve and not wants_picture
-    answer = await service.compress(upload.body, options, with_curve=with_curve)
-    return _picture_response(answer) if wants_picture else _json_response(answer)
+    compute = partial(service.compress, upload.body, options, with_curve=with_curve)
+    question = f"compress {with_curve} {_words(options)}"
+    kept = await _answer(request, question, upload.body, CompressAnswer, compute)
+    return _picture_response(kept) if wants_picture else _json_response(kept)
 
 
 @router.post("/elbow", **openapi.elbow)
@@ -55,10 +62,13 @@ async def elbow(request: Request, service: ServiceDep) -> Response:
     upload = await read_upload(request)
     options = parse_options(ElbowOptions, upload.fields)
     media_type = preferred(request.headers.get("accept", ""), [_JSON, "image/svg+xml", "image/png"])
-    answer = await service.elbow(upload.body, options)
+    compute = partial(service.elbow, upload.body, options)
+    kept = await _answer(
+        request, f"elbow {_words(options)}", upload.body, ElbowAnswer, compute
+    )
     if media_type == _JSON:
-        return _json_response(answer)
-    return Response(await _draw(answer, media_type), media_type=media_type, headers=_VARY)
+        return _json_response(kept)
+    return Response(await _draw(kept.answer, media_type), media_type=media_type, headers=_VARY)
 
 
 @router.post("/palette", **openapi.palette)
@@ -66,15 +76,39 @@ async def palette(request: Request, service: ServiceDep) -> Response:
     """Give the colours of a picture: JSON, CSS, GPL, ACT or HEX."""
     upload = await read_upload(request)
     options = parse_options(PaletteOptions, upload.fields)
-    answer = await service.palette(upload.body, options)
+    compute = partial(service.palette, upload.body, options)
+    question = f"palette {_words(options)}"
+    kept = await _answer(request, question, upload.body, PaletteAnswer, compute)
     if options.format == "json":
-        return _json_response(answer)
+        return _json_response(kept)
     name = f'attachment; filename="palette.{options.format}"'
     return Response(
-        write_palette(answer.palette, options.format),
+        write_palette(kept.answer.palette, options.format),
         media_type=MEDIA_TYPES[options.format],
         headers={"Content-Disposition": name},
     )
+
+
+@router.get("/results/{key}", **openapi.results)
+async def results(request: Request, key: str) -> Response:
+    """Give an earlier answer while it is kept: JSON, or its picture where `Accept` prefers one."""
+    kept = request.app.state.results.get(key)
+    if kept is None:
+        raise HTTPException(404)
+    is_picture = kept.model is CompressAnswer and (
+        preferred(request.headers.get("accept", ""), [_JSON, "image/*"]) != _JSON
+    )
+    response = _picture_response(kept) if is_picture else _json_response(kept)
+    response.headers["Cache-Control"] = "private, immutable"
+    if response.headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"ETag": response.headers["ETag"]})
+    return response
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Give the numbers of this process as Prometheus reads them."""
+    return Response(request.app.state.metrics.render(), media_type=METRICS_MEDIA_TYPE)
 
 
 @router.get("/healthz")
@@ -105,14 +139,54 @@ async def docs() -> FileResponse:
     return FileResponse(WEB / "docs.html", headers=_PAGE_HEADERS)
 
 
-def _json_response(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(), media_type=_JSON, headers=_VARY)
+async def _answer(
+    request: Request,
+    question: str,
+    body: bytes,
+    model: type[Answer],
+    compute: Callable[[], Awaitable[Answer]],
+) -> Kept[Answer]:
+    """Compute an answer and count its time, or take the one that is kept."""
+    results: ResultCache = request.app.state.results
+    metrics: Metrics = request.app.state.metrics
+
+    async def observed() -> Answer:
+        answer = await compute()
+        metrics.stages(answer.timing_ms.model_dump())
+        return answer
+
+    return await results.answer(question, body, model, observed)
 
 
-def _picture_response(answer: CompressAnswer) -> Response:
+def _words(options: BaseModel) -> str:
+    """Write what was asked; what was only assumed too, as an answer may speak of the difference."""
+    return f"{options.model_dump_json()} {sorted(options.model_fields_set)}"
+
+
+def _json_response(kept: Kept[Any]) -> Response:
+    return Response(kept.json, media_type=_JSON, headers=_VARY | _names(kept, "json"))
+
+
+def _picture_response(kept: Kept[CompressAnswer]) -> Response:
+    answer = kept.answer
     psnr = "inf" if answer.psnr_db is None else f"{answer.psnr_db:.4f}"
     headers = {"X-K": str(answer.k), "X-WCSS": repr(answer.wcss), "X-PSNR": psnr}
-    return Response(answer.image.data, media_type=answer.image.media_type, headers=headers | _VARY)
+    headers |= _VARY | _names(kept, "picture")
+    return Response(answer.image.data, media_type=answer.image.media_type, headers=headers)
+
+
+def _names(kept: Kept[Any], form: str) -> dict[str, str]:
+    """Say where an answer can be had again, how to tell it from others, and where its time went."""
+    timing = "kept" if kept.is_hit else _server_timing(kept.answer.timing_ms)
+    return {
+        "Content-Location": f"/results/{kept.key}",
+        "ETag": f'"{kept.key}-{form}"',
+        "Server-Timing": timing,
+    }
+
+
+def _server_timing(timing: Timing) -> str:
+    return ", ".join(f"{stage};dur={ms:g}" for stage, ms in timing.model_dump().items())
 
 
 async def _draw(answer: ElbowAnswer, media_type: str) -> bytes:

@@ -3,10 +3,12 @@
 import base64
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 PictureBytes = Annotated[
-    bytes, PlainSerializer(lambda raw: base64.b64encode(raw).decode(), str, when_used="json")
+    bytes,
+    BeforeValidator(lambda raw: base64.b64decode(raw) if isinstance(raw, str) else raw),
+    PlainSerializer(lambda raw: base64.b64encode(raw).decode(), str, when_used="json"),
 ]
 Warnings = Annotated[
     tuple[str, ...], Field(description="what was assumed, left out or not reached")

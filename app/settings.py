@@ -6,7 +6,7 @@ Every name is prefixed: `max_pixels` is `GPU_KMEANS_MAX_PIXELS`. The library rea
 import os
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
@@ -87,6 +87,21 @@ class Settings(BaseSettings):
 
     trusted_proxies: str = ""
     """Addresses, separated by commas, whose `X-Forwarded-For` says who the client is; none."""
+
+    result_cache_bytes: int = Field(default=64 * 2**20, ge=0, le=2**36)
+    """Answers kept in memory so that nothing is computed twice, in bytes; 0 keeps none."""
+
+    result_ttl_s: float = Field(default=900.0, gt=0, le=86_400)
+    """How long an answer is kept, in seconds."""
+
+    api_keys: SecretStr = SecretStr("")
+    """Keys, separated by commas, of which a request has to bring one; none asks for none."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is worth a line on standard error."""
+
+    log_format: Literal["text", "json"] = "text"
+    """How a line is written: for people, or for programs."""
 
     codec_threads: int = Field(default=os.cpu_count() or 1, ge=1, le=256)
     """Pictures decoded, and encoded, at the same time: one a processor, as they only compute."""

@@ -2,8 +2,40 @@
 
 import signal
 import socket
+import threading
 
-from servers import server_process
+import httpx
+import numpy as np
+from pictures import encoded, noise
+from servers import server_process, wait_until
+
+PICTURE = encoded(noise(4, 4))
+
+
+def is_ready(client):
+    return client.get("/readyz").status_code == 200
+
+
+def test_what_was_let_in_is_answered_before_the_service_stops():
+    slow = encoded(np.tile(noise(400, 400), (2, 2, 1)))
+    with server_process(backend="reference") as (process, (host, port)):
+        answers = []
+        with httpx.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
+            wait_until(lambda: is_ready(client))
+
+            def ask():
+                answers.append(client.post("/compress?k=32&curve=false", content=slow))
+
+            asking = [threading.Thread(target=ask) for _ in range(3)]
+            for each in asking:
+                each.start()
+            wait_until(lambda: "\ngpu_kmeans_jobs 3" in client.get("/metrics").text or answers)
+            process.send_signal(signal.SIGTERM)
+            for each in asking:
+                each.join()
+
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert process.wait(timeout=30) == 0
 
 
 def test_a_half_sent_request_does_not_keep_the_service_from_stopping():

@@ -1,0 +1,173 @@
+"""What can be seen from outside: metrics, ids, log lines, and who may see it."""
+
+import json
+import logging
+
+import pytest
+from click.testing import CliRunner
+from fastapi.testclient import TestClient
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pictures import encoded, noise
+
+from app.cli import main
+from app.main import create_app
+from app.observability import _Lines
+from app.settings import Settings
+
+PICTURE = encoded(noise(6, 6))
+KEYS = Settings(api_keys="first-key, second-key")
+
+
+def number(client, name):
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+def test_an_answer_is_counted_by_route_status_and_stage(client):
+    requests = 'gpu_kmeans_requests_total{route="/compress",status="200"}'
+    stage = 'gpu_kmeans_stage_seconds_count{stage="kmeans"}'
+    before = number(client, requests), number(client, stage)
+
+    client.post("/compress?k=2&seed=123", content=PICTURE)
+
+    assert (number(client, requests), number(client, stage)) == (before[0] + 1, before[1] + 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpu_kmeans_ready",
+        "gpu_kmeans_jobs",
+        "gpu_kmeans_pixels_in_flight",
+        "gpu_kmeans_batch_pixels_bucket",
+        "gpu_kmeans_decoder_kills_total",
+        "gpu_kmeans_result_cache_hits_total",
+        "gpu_kmeans_device_memory_bytes",
+    ],
+)
+def test_what_an_operator_asks_for_is_there(client, name):
+    client.post("/compress?k=2", content=PICTURE)
+
+    assert f"\n{name}" in client.get("/metrics").text
+
+
+def test_what_is_shed_is_counted():
+    application = create_app(Settings(max_uploads_bytes=2**20))
+    with TestClient(application) as small:
+        assert small.post("/compress", content=bytes(2**20 + 1)).status_code == 429
+
+        assert number(small, "gpu_kmeans_shed_upload_bytes_total") == 1
+
+
+def test_an_unknown_address_makes_no_new_number(client):
+    for i in range(3):
+        client.get(f"/nothing-{i}")
+
+    assert "nothing" not in client.get("/metrics").text
+
+
+def test_a_request_keeps_its_id_or_gets_one(client):
+    given = client.get("/healthz", headers={"x-request-id": "abc-123"})
+    bad = client.get("/healthz", headers={"x-request-id": "no such id, {'a': 1}"})
+
+    assert given.headers["x-request-id"] == "abc-123"
+    assert len(bad.headers["x-request-id"]) == 16
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/nothing", "/compress"])
+def test_every_answer_protects_a_browser(client, path):
+    headers = client.get(path).headers
+
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "access-control-allow-origin" not in headers
+
+
+def test_a_log_line_tells_of_the_request_and_nothing_of_the_picture(client, caplog):
+    with caplog.at_level(logging.DEBUG):
+        client.post(
+            "/compress?k=2",
+            files={"file": ("holiday.png", PICTURE)},
+            headers={"x-request-id": "of-this-line"},
+        )
+    (record,) = [record for record in caplog.records if record.name == "app.requests"]
+
+    assert record.facts["status"] == 200
+    assert record.facts["route"] == "/compress"
+    assert "holiday" not in caplog.text
+
+
+def test_a_line_for_programs_is_json_with_what_went_wrong():
+    went_wrong = (KeyError, KeyError("why"), None)
+    record = logging.LogRecord("app", logging.ERROR, "", 0, "a %s", ("defect",), went_wrong)
+    line = json.loads(_Lines(as_json=True).format(record))
+
+    assert (line["level"], line["message"]) == ("error", "a defect")
+    assert "KeyError" in line["exception"]
+    assert "request_id" in line
+
+
+def test_a_defect_has_an_id_and_is_counted():
+    async def broken(_job):
+        raise RuntimeError
+
+    with TestClient(create_app(Settings(), broken)) as client:
+        response = client.post("/compress", content=PICTURE)
+
+        assert (response.status_code, response.json()["code"]) == (500, "internal-error")
+        assert response.headers["x-request-id"]
+        assert number(client, 'gpu_kmeans_requests_total{route="/compress",status="500"}') == 1
+
+
+def test_a_request_is_a_span_of_the_tracer_that_is_set():
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    with TestClient(create_app(Settings(), telemetry={"tracer_provider": provider})) as client:
+        client.post("/compress?k=2", content=PICTURE)
+
+    assert any("/compress" in span.name for span in spans.get_finished_spans())
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"x-api-key": "wrong"}, 401),
+        ({"x-api-key": "first-key "}, 200),
+        ({"x-api-key": "first-key,second-key"}, 401),
+        ({"authorization": "Bearer second-key"}, 200),
+        ({"authorization": "Basic second-key"}, 401),
+        ({"authorization": "bearer first-key"}, 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/palette?k=2", "/metrics"])
+def test_where_keys_are_set_one_of_them_is_needed(path, headers, status):
+    with TestClient(create_app(KEYS)) as client:
+        if path == "/metrics":
+            response = client.get(path, headers=headers)
+        else:
+            response = client.post(path, headers=headers, content=PICTURE)
+
+    assert response.status_code == status
+    if status == 401:
+        assert response.json()["code"] == "unauthorized"
+        assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/docs", "/openapi.json"])
+def test_health_and_the_page_need_no_key(path):
+    with TestClient(create_app(KEYS)) as client:
+        assert client.get(path).status_code == 200
+
+
+def test_the_settings_in_effect_are_printed_and_keys_are_masked(monkeypatch):
+    monkeypatch.setenv("GPU_KMEANS_MAX_PIXELS", "1234")
+    monkeypatch.setenv("GPU_KMEANS_API_KEYS", "a-secret")
+    output = CliRunner().invoke(main, ["config"]).output
+
+    assert "GPU_KMEANS_MAX_PIXELS=1234\n" in output
+    assert len(output.splitlines()) == len(Settings.model_fields)
+    assert "a-secret" not in output
