@@ -119,6 +119,11 @@ class Metric(Protocol):
         ...
 
     @property
+    def power(self) -> float:
+        """To which power the objective adds up distances."""
+        ...
+
+    @property
     def scale(self) -> float:
         """What the sums of the passes are to be multiplied by for the objective."""
         ...
@@ -147,12 +152,14 @@ class MeanMetric:
         place: The centre step: from what a pass added up to centroids.
         convert: Puts points where their distances are Euclidean.
         scale: What the sum of squared distances there is to be multiplied by.
+        power: The objective adds up distances to this power.
     """
 
     name: str
     place: Callable[[Problems, Tensor, Accumulated], Tensor] = place_means
     convert: Callable[[Tensor], Tensor] = lambda points: points
     scale: float = 1.0
+    power: float = 2.0
 
     def check(self, points: Float[Tensor, "n d"], start: object) -> None:
         """Refuse rows of zeros where only directions count.
@@ -182,7 +189,7 @@ class MeanMetric:
         from gpu_kmeans.backends.reference import sq_distances
 
         squared = sq_distances(points, centroids)
-        return squared.sqrt_() if self.name == "euclidean" else squared * self.scale
+        return squared * self.scale if self.name == "cosine" else squared.sqrt_()
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +425,6 @@ _NAMED: dict[str, Metric] = {
     "euclidean": EUCLIDEAN,
     "cityblock": OtherMetric("cityblock", _cityblock, weighted_medians, norm=1.0),
     "chebyshev": OtherMetric("chebyshev", _chebyshev, chebyshev_centers, norm=math.inf),
-    "cosine": MeanMetric("cosine", place_on_sphere, directions, 0.5),
+    "cosine": MeanMetric("cosine", place_on_sphere, directions, scale=0.5, power=1.0),
 }
 _NAMED_POWERS = {1.0: "cityblock", 2.0: "euclidean"}

@@ -1,4 +1,4 @@
-"""WCSS for many k at once, and the knee of that curve.
+"""WCSS for many k at once, and what that curve says about k.
 
 One sequence of centroids serves every k: from the mean on, the cluster that gains most is split,
 Lloyd settles the rest, and one breath (see `gpu_kmeans.refinement`) looks for a better optimum.
@@ -7,6 +7,9 @@ thousand merged colours; the WCSS reported is that of all distinct colours, unro
 
 The elbow has no theory behind it, and photographs often have no natural k: see Schubert, "Stop
 using the elbow criterion for k-means", SIGKDD Explorations 25(1), 2023. arXiv:2212.12189
+So the knee stands beside other criteria, see `gpu_kmeans.criteria`.
+
+Another metric than the Euclidean has its own way, see `gpu_kmeans.growth`.
 
 References:
     Likas, Vlassis, Verbeek, "The global k-means clustering algorithm", Pattern Recognition 36(2),
@@ -14,18 +17,27 @@ References:
     Satopaa et al., "Finding a 'kneedle' in a haystack", ICDCS Workshops 2011.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Num
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend, Problems, backend_for
-from gpu_kmeans.checks import as_tensor, check_integer, check_pixels, check_points
+from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, check_points
 from gpu_kmeans.color import STEPS, srgb8_to_features
-from gpu_kmeans.distances import cluster_means, place_means
+from gpu_kmeans.criteria import Criterion, judge, simplified_silhouette
+from gpu_kmeans.distances import (
+    EUCLIDEAN,
+    Metric,
+    cluster_means,
+    metric_for,
+    place_means,
+)
 from gpu_kmeans.errors import OptionError
+from gpu_kmeans.growth import grow
 from gpu_kmeans.histogram import Histogram, coarsen
 from gpu_kmeans.refinement import STEPS_OUT, STILL, breathe, split_widest
 from gpu_kmeans.seeding import distinct_rows
@@ -45,8 +57,11 @@ class ElbowCurve:
 
     Attributes:
         ks: Numbers of clusters, rising.
-        wcss: WCSS of each, in unit^2 x weight; never rising.
+        wcss: WCSS of each, in unit^2 x weight, or another metric's objective; never rising.
         knee: The k at which the curve bends most, None where it does not bend.
+        criteria: What other rules say, and the knee again, each in words: "knee",
+            "calinski_harabasz", "silhouette" and "target_error"; empty on a curve beside a picture.
+        fit_s: Seconds each k took, from the one before. Neither it nor criteria is compared.
         warnings: What the caller might not expect, in words.
     """
 
@@ -54,6 +69,20 @@ class ElbowCurve:
     wcss: tuple[float, ...]
     knee: int | None
     warnings: tuple[str, ...] = ()
+    criteria: Mapping[str, Criterion] = field(default_factory=dict, compare=False)
+    fit_s: tuple[float, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What is asked of a curve: by which distance, and whether for criteria, to what error."""
+
+    metric: Metric = EUCLIDEAN
+    wants_criteria: bool = False
+    target: float | None = None
+
+
+_NOTHING_MORE = _Question()
 
 
 def elbow(
@@ -62,6 +91,9 @@ def elbow(
     *,
     ks: Sequence[int] | None = None,
     weights: Num[Tensor, " n"] | Num[np.ndarray, " n"] | None = None,
+    metric: str = "euclidean",
+    p: float = 2.0,
+    target_error: float | None = None,
     backend: str = "auto",
     on_progress: Progress | None = None,
 ) -> ElbowCurve:
@@ -73,6 +105,11 @@ def elbow(
         k_max: The largest k, 2 <= k_max.
         ks: Only these k instead, each >= 1; the WCSS of a k does not depend on the others.
         weights: How much each point counts; not for pictures.
+        metric: Whose objective to draw, see `gpu_kmeans.kmeans`; pictures take "euclidean".
+        p: The exponent of "minkowski".
+        target_error: Largest error of a point for the criterion of that name, >= 0: the root mean
+            square distance in the unit of the points, or the mean that another metric's objective
+            is of; None for a tenth of the objective at k = 1.
         backend: "auto", or one of `gpu_kmeans.backends.available_backends()`.
         on_progress: Called with the share of the work done; what it raises ends it.
 
@@ -82,7 +119,8 @@ def elbow(
     Raises:
         ShapeError: points are neither (n, d) nor a picture.
         InputError: No points, NaN or infinite values.
-        OptionError: k_max, ks or backend is out of range, or weights came with a picture.
+        OptionError: k_max, ks, metric, p, target_error or backend is out of range, or weights
+            or another metric came with a picture.
         DeviceError: The backend cannot run here.
 
     Example:
@@ -90,22 +128,36 @@ def elbow(
         >>> curve.ks, curve.wcss
         ((1, 2, 3), (101.0, 1.0, 0.5))
     """
-    wanted = _check_ks(k_max, ks)
+    wanted, distance = _check_ks(k_max, ks), metric_for(metric, p)
+    if target_error is not None:
+        check_number("target_error", target_error, low=0)
+    question = _Question(metric=distance, wants_criteria=True, target=target_error)
     if as_tensor("points", points).ndim == 3:  # noqa: PLR2004
         if weights is not None:
             raise OptionError("weights", weights, "None for a picture, whose pixels count alike")
+        if distance is not EUCLIDEAN:
+            allowed = "'euclidean' for a picture; give its colours as points for another"
+            raise OptionError("metric", metric, allowed)
         pixels = check_pixels(points)
         engine = backend_for(pixels.device, backend)
-        return picture_curve(engine, Histogram.from_pixels(pixels, engine), wanted, on_progress)
+        histogram = Histogram.from_pixels(pixels, engine)
+        return picture_curve(engine, histogram, wanted, on_progress, question=question)
     rows, masses = check_points(points, weights)
     engine = backend_for(rows.device, backend)
     exists = masses > 0
+    distance.check(rows[exists], None)
+    rows = distance.prepare(rows)
     problem = engine.pack([rows[exists]], [masses[exists]], is_integral=False)
+    if distance is not EUCLIDEAN:
+        scale = distance.scale
+        return _curve(
+            engine, problem, problem, wanted, question, scale=scale, on_progress=on_progress
+        )
     # Far from zero the squares that tell which cluster is wide would cancel.
     origin = _mean(engine, problem)
     centered = engine.pack([problem.points - origin], [problem.weights], is_integral=False)
     return _curve(
-        engine, centered, problem, wanted, scale=1.0, origin=origin, on_progress=on_progress
+        engine, centered, problem, wanted, question, origin=origin, on_progress=on_progress
     )
 
 
@@ -116,6 +168,7 @@ def picture_curve(
     on_progress: Progress | None = None,
     *,
     enough: float = 0.0,
+    question: _Question = _NOTHING_MORE,
 ) -> ElbowCurve:
     """Compute the curve of a picture's pixels in RGB units; see `elbow`.
 
@@ -125,6 +178,7 @@ def picture_curve(
         ks: The k wanted, rising.
         on_progress: See `elbow`.
         enough: The curve ends at the first k whose WCSS is not above this.
+        question: What is asked of it beside the WCSS; nothing, where pictures are quantized.
 
     Returns:
         The curve. Never raises by itself.
@@ -134,8 +188,16 @@ def picture_curve(
     few, masses = coarsen(histogram.colors, features, weights, CURVE_POINTS)
     fine = engine.pack([features], [weights], is_integral=True)
     coarse = fine if len(few) == len(features) else engine.pack([few], [masses], is_integral=True)
-    scale = STEPS**-2
-    return _curve(engine, coarse, fine, ks, scale=scale, enough=enough, on_progress=on_progress)
+    return _curve(
+        engine,
+        coarse,
+        fine,
+        ks,
+        question,
+        scale=STEPS**-2,
+        enough=enough,
+        on_progress=on_progress,
+    )
 
 
 def curve_ks(k: int) -> tuple[int, ...]:
@@ -193,8 +255,9 @@ def _curve(
     coarse: Problems,
     fine: Problems,
     ks: Sequence[int],
+    question: _Question,
     *,
-    scale: float,
+    scale: float = 1.0,
     origin: Tensor | float = 0.0,
     enough: float = 0.0,
     on_progress: Progress | None,
@@ -204,23 +267,60 @@ def _curve(
     last = ks[-1] if few is None else len(few)
     done = sorted({*(k for k in ks if k < last), last})
     wcss: list[float] = []
-    for centroids in _sequence(engine, coarse, last):
+    fit_s: list[float] = []
+    silhouettes: list[float | None] = []
+    started_at = time.perf_counter()
+    for centroids in _steps(engine, coarse, question.metric, last):
         k = len(centroids)
         if on_progress:
             on_progress(k / ks[-1])
         if k in done:
+            fit_s.append(time.perf_counter() - started_at)
             is_zero = few is not None and k == last
-            value = 0.0 if is_zero else _exact_wcss(engine, fine, centroids + origin)
+            value = 0.0 if is_zero else _value(engine, fine, centroids + origin, question.metric)
             wcss.append(min([value * scale, *wcss[-1:]]))
+            if question.wants_criteria:
+                points, weights = coarse.points, coarse.weights
+                silhouettes.append(
+                    simplified_silhouette(question.metric, points, weights, centroids)
+                )
             if wcss[-1] <= enough:
                 break
+        started_at = time.perf_counter()
+    found = tuple(done[: len(wcss)])
+    knee = find_knee(found, wcss)
     ended = last < ks[-1] and len(wcss) == len(done)
     return ElbowCurve(
-        ks=tuple(done[: len(wcss)]),
+        ks=found,
         wcss=tuple(wcss),
-        knee=find_knee(done[: len(wcss)], wcss),
+        knee=knee,
         warnings=(f"{last} distinct points: the curve ends there",) if ended else (),
+        criteria={}
+        if not question.wants_criteria
+        else judge(
+            found,
+            wcss,
+            silhouettes,
+            knee=knee,
+            total=float(fine.weights.sum()),
+            target=question.target,
+            power=question.metric.power,
+        ),
+        fit_s=tuple(fit_s),
     )
+
+
+def _steps(engine: Backend, problem: Problems, metric: Metric, last: int) -> Iterator[Tensor]:
+    if metric is EUCLIDEAN:
+        return _sequence(engine, problem, last)
+    return grow(engine, problem, metric, last)
+
+
+def _value(engine: Backend, problem: Problems, centroids: Tensor, metric: Metric) -> float:
+    if metric is EUCLIDEAN:
+        return _exact_wcss(engine, problem, centroids)
+    found = metric.on(engine).assign_accumulate(problem, centroids, (0, len(centroids)))
+    return float(found.wcss[0])
 
 
 def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]:
