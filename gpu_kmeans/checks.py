@@ -12,7 +12,15 @@ from torch import Tensor
 
 from gpu_kmeans.errors import InputError, OptionError, ShapeError
 
-__all__ = ["as_tensor", "check_integer", "check_number", "check_pixels", "check_points", "like"]
+__all__ = [
+    "as_tensor",
+    "check_coordinates",
+    "check_integer",
+    "check_number",
+    "check_pixels",
+    "check_points",
+    "like",
+]
 
 # Squared distances, and sums of a billion of them, must stay finite.
 LARGEST = {torch.float32: 1e14, torch.float64: 1e140}
@@ -119,10 +127,7 @@ def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor
         table = table.to(torch.float64)
     elif table.dtype not in (torch.float32, torch.float64):
         table = table.to(torch.float32)
-    _check_finite("points", table)
-    if float(table.abs().max()) > LARGEST[table.dtype]:
-        limit = f"{LARGEST[table.dtype]:g}"
-        raise InputError(f"points must be at most {limit} in size, or their squares overflow")
+    check_coordinates("points", table)
     if weights is None:
         return table, torch.ones(len(table), dtype=torch.float64, device=table.device)
     return table, _checked_weights(weights, table)
@@ -141,6 +146,21 @@ def _checked_weights(weights: object, table: Tensor) -> Tensor:
     if not math.isfinite(total * table.shape[1] * (2 * size) ** 2):
         raise InputError(f"weights add up to {total:g}: too much, sums of squares would overflow")
     return masses
+
+
+def check_coordinates(name: str, table: Tensor) -> None:
+    """Refuse coordinates whose squared distances are not finite.
+
+    Raises:
+        InputError: NaN, infinite, or so large that squares overflow.
+
+    Example:
+        >>> check_coordinates("points", torch.zeros(1, 2))
+    """
+    _check_finite(name, table)
+    if float(table.abs().max()) > LARGEST[table.dtype]:
+        limit = f"{LARGEST[table.dtype]:g}"
+        raise InputError(f"{name} must be at most {limit} in size, or their squares overflow")
 
 
 def check_pixels(pixels: object) -> Tensor:

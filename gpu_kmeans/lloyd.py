@@ -26,7 +26,14 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from gpu_kmeans.backends import Accumulated, Backend, Problems, backend_for
-from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_points, like
+from gpu_kmeans.checks import (
+    as_tensor,
+    check_coordinates,
+    check_integer,
+    check_number,
+    check_points,
+    like,
+)
 from gpu_kmeans.distances import (
     EUCLIDEAN,
     MeanMetric,
@@ -36,7 +43,7 @@ from gpu_kmeans.distances import (
     metric_for,
     place_means,
 )
-from gpu_kmeans.errors import InputError, OptionError, ShapeError
+from gpu_kmeans.errors import OptionError, ShapeError
 from gpu_kmeans.progress import Progress, part_of, rising
 from gpu_kmeans.refinement import REFINE_LEVELS, refine_centroids, searches_for
 from gpu_kmeans.seeding import distinct_rows, greedy_seeds, random_seeds
@@ -454,6 +461,5 @@ def _check_init(init: object, k: int, points: Tensor) -> str | Tensor:
     centroids = as_tensor("init", init).to(points)
     if centroids.shape != (k, points.shape[1]):
         raise ShapeError(f"init must be ({k}, {points.shape[1]}), got {tuple(centroids.shape)}")
-    if not bool(centroids.isfinite().all()):
-        raise InputError("init must be finite")
+    check_coordinates("init", centroids)
     return centroids.clone()

@@ -119,7 +119,7 @@ class QuantizeOptions:
         Raises:
             OptionError: Naming the option, what was got and what is allowed.
         """
-        if self.k not in ("elbow", "auto"):
+        if not (isinstance(self.k, str) and self.k in ("elbow", "auto")):
             allowed = f"a whole number from 1 to {MAX_COLORS}, 'elbow' or 'auto'"
             try:
                 check_integer("k", self.k, low=1, high=MAX_COLORS)
@@ -130,7 +130,9 @@ class QuantizeOptions:
         check_space(self.space)
         if self.palette is not None and self.reserve is not None:
             raise OptionError("reserve", "colours", "none beside palette, which is the whole one")
-        if self.init not in INITS:
+        if not isinstance(self.curve, bool):
+            raise OptionError("curve", self.curve, "True or False")
+        if not (isinstance(self.init, str) and self.init in INITS):
             raise OptionError("init", self.init, f"one of {', '.join(INITS)}")
         check_integer("n_init", self.n_init, low=1)
         check_integer("max_iter", self.max_iter, low=1)

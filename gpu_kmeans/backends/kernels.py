@@ -138,7 +138,11 @@ def _survivors(near, far, count, rank, kept, huge):
     for q in range(count):
         kept[left] = q
         left += near[q] <= bound
-    return left
+    if left:
+        return left
+    for q in range(count):  # every distance overflows: nobody can be told from another
+        kept[q] = q
+    return count
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
