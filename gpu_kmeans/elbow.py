@@ -167,7 +167,7 @@ def picture_curve(
     ks: Sequence[int],
     on_progress: Progress | None = None,
     *,
-    enough: float = 0.0,
+    enough: float = -np.inf,
     question: _Question = _NOTHING_MORE,
 ) -> ElbowCurve:
     """Compute the curve of a picture's pixels in RGB units; see `elbow`.
@@ -259,7 +259,7 @@ def _curve(
     *,
     scale: float = 1.0,
     origin: Tensor | float = 0.0,
-    enough: float = 0.0,
+    enough: float = -np.inf,
     on_progress: Progress | None,
 ) -> ElbowCurve:
     """Return the curve of the fine points; the coarse ones, less their origin, lead the way."""

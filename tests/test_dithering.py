@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import BACKENDS, noise, photo, small_pictures, with_alpha
 
-from gpu_kmeans import quantize
+from gpu_kmeans import dithering, quantize
 from gpu_kmeans.color import SPACES, srgb8_to_features
 from gpu_kmeans.metrics import picture_wcss
 
@@ -149,7 +149,7 @@ def test_a_gradient_between_two_greys_gains_from_dithering():
 @settings(max_examples=25)
 @given(small_pictures(), st.integers(1, 8))
 def test_dithering_with_strength_zero_is_no_dithering(pixels, k):
-    plain, zero = quantize(pixels, k), quantize(pixels, k, dither=0)
+    plain, zero = quantize(pixels, k, refine=0), quantize(pixels, k, refine=0, dither=0)
 
     np.testing.assert_array_equal(plain.indices, zero.indices)
 
@@ -157,10 +157,56 @@ def test_dithering_with_strength_zero_is_no_dithering(pixels, k):
 @settings(max_examples=25)
 @given(small_pictures(channels=(3,)), st.integers(1, 8), st.sampled_from([0.2, 1.0]))
 def test_colors_that_are_in_the_palette_are_not_disturbed_by_dithering(pixels, k, strength):
-    once = quantize(pixels, k).to_pixels()
+    once = quantize(pixels, k, refine=0).to_pixels()
 
     again = quantize(
         once, palette=np.unique(once.reshape(-1, once.shape[2]), axis=0), dither=strength
     )
 
     np.testing.assert_array_equal(again.to_pixels(), once)
+
+
+def seen_from_afar(pixels):
+    """Blur a picture twice over, as the eye does, in the levels of sRGB."""
+    blurred = pixels.astype(float)
+    for axis in (0, 1):
+        for _ in range(2):
+            blurred = np.apply_along_axis(np.convolve, axis, blurred, [0.25, 0.5, 0.25], "same")
+    return blurred[4:-4, 4:-4]
+
+
+@pytest.mark.parametrize("k", [4, 16, 64])
+def test_a_palette_moved_for_dithering_looks_closer_from_afar(k):
+    pixels = photo(4)
+    means = quantize(pixels, k).palette
+
+    fixed = quantize(pixels, palette=means, dither=0.75)
+    moved = quantize(pixels, k, dither=0.75)
+
+    off = [
+        ((seen_from_afar(image.to_pixels()) - seen_from_afar(pixels)) ** 2).mean()
+        for image in (fixed, moved)
+    ]
+    assert off[1] < 0.9 * off[0]
+    assert moved.k <= k
+
+
+def test_only_a_part_of_a_large_picture_moves_the_palette():
+    rows = torch.arange(3000, dtype=torch.int32)[:, None].expand(-1, 1000)
+
+    bands = dithering._bands(rows)
+
+    assert 400_000 < bands.numel() <= dithering.BAND_PIXELS
+    assert (bands[0, 0], bands[-1, 0]) == (0, 2999)
+    assert dithering._bands(rows[:500]) is not None
+    assert torch.equal(dithering._bands(rows[:500]), rows[:500])
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_pixels_of_a_color_in_the_palette_keep_it_amid_others(strength):
+    pixels = photo(8).copy()
+    pixels[10:20, 10:20] = 255
+
+    image = quantize(pixels, 12, reserve=GREYS, dither=strength)
+
+    assert (image.to_pixels()[10:20, 10:20] == 255).all()

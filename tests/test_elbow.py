@@ -131,6 +131,15 @@ def test_a_curve_ends_at_the_distinct_points_and_says_so():
     assert "3 distinct points" in curve.warnings[0]
 
 
+@on_every_backend
+def test_a_wcss_that_rounds_to_zero_does_not_end_the_curve(backend):
+    points = np.array([[1000.0], [1000.0 + 1e-13 * 3], [0.0], [0.0]])
+
+    curve = elbow(points, 5, backend=backend)
+
+    assert curve.ks == (1, 2, 3)
+
+
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_curve_beside_a_picture_is_the_curve_of_the_picture(name):
     image = quantize(PICTURES[name], 9, space="oklab", dither=0.5, refine=0, curve=True)
