@@ -133,9 +133,9 @@ def test_a_curve_ends_at_the_distinct_points_and_says_so():
 
 @on_every_backend
 def test_a_wcss_that_rounds_to_zero_does_not_end_the_curve(backend):
-    points = np.array([[1000.0], [1000.0 + 1e-13 * 3], [0.0], [0.0]])
+    points = np.array([[0.1], [np.nextafter(0.1, 1)], [0.0]])
 
-    curve = elbow(points, 5, backend=backend)
+    curve = elbow(points, 5, weights=np.array([3, 2, 2]), backend=backend)
 
     assert curve.ks == (1, 2, 3)
 
