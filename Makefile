@@ -18,7 +18,7 @@ PINS := pyproject.toml constraints.txt
 EXTRAS := [dev,bench]
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup check format bench bench-gpu constraints clean
+.PHONY: help run test test-web screenshots setup check format bench bench-gpu constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,14 @@ run: $(VENV)/.runtime ## Set up what is needed and serve on http://127.0.0.1:800
 
 test: $(VENV)/.full ## Set everything up and run every test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-web: $(VENV)/.full ## Run the tests of the page in headless Chromium
+	@command -v chromium >/dev/null \
+		|| { echo "chromium is missing; on Debian: apt-get install chromium"; exit 1; } >&2
+	$(BIN)/python -m pytest tests/web $(ARGS)
+
+screenshots: $(VENV)/.full ## Draw the pictures of the page in docs/images/
+	$(BIN)/python docs/make_screenshots.py
 
 setup: $(VENV)/.full ## Set everything up: runtime, development and benchmark packages
 

@@ -132,7 +132,7 @@ class QuantizeOptions:
             raise OptionError("reserve", "colours", "none beside palette, which is the whole one")
         if not isinstance(self.curve, bool):
             raise OptionError("curve", self.curve, "True or False")
-        if not (isinstance(self.init, str) and self.init in INITS):
+        if str(self.init) not in INITS:  # an array answers "in" with an array
             raise OptionError("init", self.init, f"one of {', '.join(INITS)}")
         check_integer("n_init", self.n_init, low=1)
         check_integer("max_iter", self.max_iter, low=1)

@@ -69,48 +69,27 @@ export const queryOf = (params) => new URLSearchParams(params).toString().replac
 /**
  * The picture in fewer colours.
  *
- * Locked colours take the places of the computed colours nearest to them; the whole palette is sent then.
- *
  * @param {Blob} file
  * @param {object} options  parameters of /compress
- * @param {{fixed: string[] | null, locked: string[]}} colors
+ * @param {{fixed: string[] | null, locked: string[]}} colors  the whole palette, or those that must be in it
  * @returns {Promise<{answer: object, params: object, blob: Blob}>}
  */
 export async function compress(file, options, { fixed, locked }, request) {
   let params = options;
-  if (fixed) params = givenPalette(options, fixed);
-  else if (locked.length) {
-    const { palette } = await (await post("/palette", file, paletteParams(options), request)).json();
-    params = givenPalette(options, withLocked(palette.map(hexOf), locked));
-  }
+  if (fixed) params = { palette: listed(fixed), ...without(options, OF_THE_SEARCH) };
+  else if (locked.length) params = { ...options, reserve: listed(locked) };
   const answer = await (await post("/compress", file, { ...params, curve: "false" }, request)).json();
   return { answer, params, blob: blobOf(answer.image) };
 }
 
-const OF_THE_PICTURE = ["dither"];
+const OF_THE_FILE = ["dither", "format", "skip_if_larger"];
 const OF_THE_SEARCH = ["k", "k_max", "min_psnr", "refine", "seed"];
 
 /** Of the options of /compress, those that /palette takes. */
-export const paletteParams = (options) => without(options, OF_THE_PICTURE);
+export const paletteParams = (options) => without(options, OF_THE_FILE);
 
-function givenPalette(options, colors) {
-  return { palette: colors.map((color) => color.replace("#", "")).join(","), ...without(options, OF_THE_SEARCH) };
-}
-
+const listed = (colors) => colors.map((color) => color.replace("#", "")).join(",");
 const without = (object, names) => Object.fromEntries(Object.entries(object).filter(([name]) => !names.includes(name)));
-
-/** Each locked colour in place of the computed colour nearest to it. */
-export function withLocked(computed, locked) {
-  const colors = [...computed];
-  const free = new Set(colors.keys());
-  for (const color of locked) {
-    if (!free.size) break;
-    const nearest = [...free].reduce((a, b) => (distance(colors[b], color) < distance(colors[a], color) ? b : a));
-    colors[nearest] = color;
-    free.delete(nearest);
-  }
-  return colors;
-}
 
 /** "#aabbcc" or, where there is alpha, "#aabbccdd". */
 export const hexOf = ({ hex, alpha }) =>
@@ -118,11 +97,6 @@ export const hexOf = ({ hex, alpha }) =>
 
 /** "#aabbcc" -> [170, 187, 204]. */
 export const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
-
-function distance(one, other) {
-  const a = channels(one);
-  return channels(other).reduce((sum, level, i) => sum + (level - a[i]) ** 2, 0);
-}
 
 function blobOf({ data, media_type: type }) {
   const raw = atob(data);

@@ -2,7 +2,7 @@
 
 const $ = (id) => document.getElementById(id);
 
-const DEFAULTS = { space: "rgb", dither: "0", refine: "1", seed: "0" };
+const DEFAULTS = { space: "rgb", dither: "0", refine: "1", seed: "0", format: "png", skip_if_larger: "false" };
 
 // One step of the slider is one colour to 32, then an eighth of an octave: 64 steps to 256.
 const STEPS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32];
@@ -30,7 +30,8 @@ export class Controls extends EventTarget {
     for (const name of ["min_psnr", "k_max", "seed"]) $(name).addEventListener("change", () => this.#onNumber(name));
     $("dither").addEventListener("input", () => this.#showDither());
     for (const name of ["dither", "refine"]) $(name).addEventListener("change", () => this.#changed(name));
-    for (const radio of form.elements.space) radio.addEventListener("change", () => this.#changed("space"));
+    for (const name of ["space", "format"]) for (const radio of form.elements[name]) radio.addEventListener("change", () => this.#changed(name));
+    $("skip_if_larger").addEventListener("change", () => this.#changed("skip_if_larger"));
     $("palette-text").addEventListener("change", () => this.#onPalette());
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(() => this.#afterReset()));
@@ -41,7 +42,14 @@ export class Controls extends EventTarget {
   /** Parameters of /compress. */
   get options() {
     const { elements } = $("controls");
-    const chosen = { space: elements.space.value, dither: $("dither").value, refine: $("refine").value, seed: $("seed").value };
+    const chosen = {
+      space: elements.space.value,
+      dither: $("dither").value,
+      refine: $("refine").value,
+      seed: $("seed").value,
+      format: elements.format.value,
+      skip_if_larger: String($("skip_if_larger").checked),
+    };
     const options = { k: this.#k };
     if (this.#k === "auto") options.min_psnr = $("min_psnr").value;
     if (this.#k === "elbow") options.k_max = $("k_max").value;
@@ -69,6 +77,11 @@ export class Controls extends EventTarget {
     this.#changed("dither");
   }
 
+  keepOriginal() {
+    $("skip_if_larger").checked = true;
+    this.#changed("skip_if_larger");
+  }
+
   takeKMax(kMax) {
     $("k_max").value = kMax;
     this.#changed("k_max");
@@ -76,16 +89,21 @@ export class Controls extends EventTarget {
 
   /** Show what k came out: where the server chose it, and where there were fewer colours. */
   showAnswer(k, palette) {
-    if (Number.isNaN(Number(this.#k))) this.#placeK(k);
+    if (palette) this.#check("");
+    if (palette || Number.isNaN(Number(this.#k))) this.#placeK(k);
     $("palette-text").value = palette ? palette.join(", ") : "";
   }
 
   #showK(k) {
     this.#k = k;
-    for (const radio of $("k-presets").querySelectorAll("input")) radio.checked = radio.value === k;
+    this.#check(k);
     $("min-psnr-row").hidden = k !== "auto";
     $("k-max-row").hidden = k !== "elbow";
     if (!Number.isNaN(Number(k))) this.#placeK(Number(k));
+  }
+
+  #check(k) {
+    for (const radio of $("k-presets").querySelectorAll("input")) radio.checked = radio.value === k;
   }
 
   #placeK(k) {

@@ -126,15 +126,17 @@ export class Elbow extends EventTarget {
   }
 
   #drawSizes() {
-    const sizes = [...this.#sizes].sort(([a], [b]) => a - b);
+    const ks = [...new Set([...PRESETS, ...this.#sizes.keys()])].sort((a, b) => a - b);
     const before = this.#picture?.file.size;
     const now = this.#picture?.result?.answer.k;
-    $("sizes").tBodies[0].replaceChildren(...sizes.map(([k, { bytes: after, psnr_db: psnr }]) => {
+    $("sizes").tBodies[0].replaceChildren(...ks.map((k) => {
+      const size = this.#sizes.get(k);
       const row = document.createElement("tr");
       if (k === now) row.setAttribute("aria-current", "true");
       const head = Object.assign(document.createElement("th"), { scope: "row" });
       head.append(button(k, String(k)));
-      row.append(head, ...[bytes(after), change(before, after), decibels(psnr)].map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+      const texts = size ? [bytes(size.bytes), change(before, size.bytes), decibels(size.psnr_db)] : ["–", "–", "–"];
+      row.append(head, ...texts.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
       return row;
     }));
     $("measure").disabled = !this.#picture?.result || PRESETS.every((k) => this.#sizes.has(k));

@@ -32,10 +32,7 @@ export function receiveFiles(onFiles) {
 
 /** The built-in picture, as a PNG of its pixels: what a palette picture is measured against. */
 export async function loadSample() {
-  const bitmap = await createImageBitmap(await (await fetch(SAMPLE)).blob());
-  const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
-  canvas.getContext("2d").drawImage(bitmap, 0, 0);
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  const blob = await pngOf(await createImageBitmap(await (await fetch(SAMPLE)).blob()));
   return new File([blob], "flower.png", { type: "image/png" });
 }
 
@@ -63,10 +60,18 @@ export async function copyText(text) {
   }
 }
 
-/** Put a PNG on the clipboard; says whether it worked. */
-export async function copyPicture(blob) {
+/** The pixels of an image on the page as a PNG. */
+function pngOf(image) {
+  const [width, height] = [image.naturalWidth ?? image.width, image.naturalHeight ?? image.height];
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
+/** Put an image on the clipboard, as the one format all browsers take; says whether it worked. */
+export async function copyPicture(image) {
   try {
-    await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": pngOf(image) })]);
     return true;
   } catch {
     return false;

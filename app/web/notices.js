@@ -1,6 +1,7 @@
 // What went wrong, what to do about it, and a button that does it.
 import { bytes, explain } from "./words.js";
 
+const SAID_ABOVE = /bytes came/; // the server's words for a result that is larger
 const FEWER = [128, 64, 32, 16, 8, 4];
 
 /** Messages under the picture: errors, waits, warnings, and what to try where a result is larger. */
@@ -18,10 +19,13 @@ export class Notices {
     const { state, error, result, waits_s: waits } = picture;
     if (state === "failed") return this.sayError(error, picture.name);
     if (waits) return this.say("info", `The server is busy; it is asked again in ${waits} s.`);
+    if (state !== "done") return result ? undefined : this.say("plain", "Computing …");
     this.#box.replaceChildren();
-    if (state !== "done") return undefined;
     if (result.answer.image.bytes > picture.file.size) this.#sayLarger(picture, result);
-    for (const warning of result.answer.warnings) this.#add("info", sentence(warning));
+    const { kept_original: isKept, warnings } = result.answer;
+    if (isKept && !warnings.length) this.#add("info", "It has no more colours than that: the original came back, untouched.");
+    for (const warning of warnings.filter((text) => isKept || !SAID_ABOVE.test(text))) this.#add("info", sentence(warning));
+    if (!this.#box.children.length) this.#add("plain", describeWork(result));
     return undefined;
   }
 
@@ -41,9 +45,8 @@ export class Notices {
     const fewer = FEWER.find((k) => k < answer.k * 0.75);
     const actions = fewer ? [[`k = ${fewer}`, () => controls.takeK(fewer)]] : [];
     if (params.dither) actions.push(["No dithering", () => controls.takeDither("0")]);
-    const isPhoto = answer.input.media_type === "image/jpeg" || answer.input.media_type === "image/webp";
-    const keep = isPhoto ? " A photograph is often smallest as it came: then keep the original." : "";
-    this.#add("warn", `Larger than the upload: ${bytes(answer.image.bytes)} instead of ${bytes(file.size)}. Fewer colours${params.dither ? " or no dithering" : ""} make it smaller.${keep}`, actions);
+    actions.push(["Keep the original", () => controls.keepOriginal()]);
+    this.#add("warn", `Larger than the upload: ${bytes(answer.image.bytes)} instead of ${bytes(file.size)}. Fewer colours${params.dither ? " or no dithering" : ""} make it smaller; a photograph may be smallest as it came.`, actions);
   }
 
   #add(kind, text, actions = []) {
@@ -57,6 +60,14 @@ export class Notices {
     this.#box.append(notice);
   }
 }
+
+/** So that the line is never empty and nothing jumps when there is more to say. */
+const describeWork = ({ answer: { engine, timing_ms: timing }, took_ms: took }) =>
+  took < timing.kmeans
+    ? `Answered in ${seconds(took)}: it was computed before.`
+    : `Answered in ${seconds(took)}, of which ${seconds(timing.kmeans)} k-means on ${engine.device}.`;
+
+const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 /** The server's warnings begin small and end without a full stop. */
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/([^.])$/, "$1.");

@@ -12,7 +12,7 @@ import { Pictures } from "./pictures.js";
 import { bytes, change, decibels, number, plural, quoted, scientific, stem } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const KEEPS_PALETTE = new Set(["dither", "space"]); // these do not ask for other colours
+const KEEPS_PALETTE = new Set(["dither", "space", "format", "skip_if_larger"]); // these do not ask for other colours
 const PATIENCE_MS = 150; // shorter waits show nothing
 
 const colors = { fixed: null, locked: [] };
@@ -116,7 +116,7 @@ function showFacts(picture) {
   const result = picture?.result;
   for (const button of document.querySelectorAll("#save, #copy-picture, [data-format]")) button.disabled = !result;
   const facts = result ? factsOf(picture, result) : {};
-  for (const id of ["saving", "size", "k-out", "psnr", "wcss", "took"]) $(id).textContent = facts[id] ?? "–";
+  for (const id of ["saving", "size", "k-out", "psnr", "wcss"]) $(id).textContent = facts[id] ?? "–";
   $("saving").classList.toggle("worse", Boolean(result) && result.answer.image.bytes > picture.file.size);
   if (!result) return;
   $("chip-before").lastElementChild.textContent = `${bytes(picture.file.size)} · ${plural(result.answer.input.unique_colors, "colour")}`;
@@ -124,13 +124,12 @@ function showFacts(picture) {
   $("chip-after").lastElementChild.textContent = `${facts["k-out"]} colours · ${bytes(result.answer.image.bytes)}`;
 }
 
-const factsOf = ({ file }, { answer, took_ms: took }) => ({
+const factsOf = ({ file }, { answer }) => ({
   saving: change(file.size, answer.image.bytes),
   size: `${bytes(file.size)} → ${bytes(answer.image.bytes)}`,
   "k-out": number(answer.k),
   psnr: decibels(answer.psnr_db),
   wcss: scientific(answer.wcss),
-  took: `${(took / 1000).toFixed(2)} s`,
 });
 
 // Colours of one's own.
@@ -159,11 +158,11 @@ elbow.addEventListener("error", ({ detail: error }) => notices.sayError(error));
 // Taking it away.
 
 const extension = (blob) => blob.type.split("/")[1];
-const resultName = (picture) => `${stem(picture.name)}-k${picture.result.answer.k}.${extension(picture.result.blob)}`;
+const resultName = ({ name, result: { answer, blob } }) => (answer.kept_original ? name : `${stem(name)}-k${answer.k}.${extension(blob)}`);
 
 $("save").addEventListener("click", () => save(pictures.current.result.blob, resultName(pictures.current)));
 $("copy-picture").addEventListener("click", async () => {
-  toast((await copyPicture(pictures.current.result.blob)) ? "Picture copied" : "This browser does not let a page copy pictures; save it instead.");
+  toast((await copyPicture($("after"))) ? "Picture copied" : "This browser does not let a page copy pictures; save it instead.");
 });
 $("copy-curl").addEventListener("click", async () => {
   toast((await copyText($("curl").textContent)) ? "Command copied" : "This browser does not let a page copy.");
@@ -172,17 +171,20 @@ palette.addEventListener("toast", ({ detail: { text } }) => toast(text));
 for (const button of document.querySelectorAll("[data-format]")) button.addEventListener("click", () => exportPalette(button.dataset.format));
 
 async function exportPalette(format) {
-  const { name, result, file } = pictures.current;
+  const { name, result: { answer, params }, file } = pictures.current;
   const to = `${stem(name)}-palette.${format}`;
-  if (format === "png") return save(await drawPalette(result.answer.palette), to);
-  // Colours of one's own are those of the picture that came back, which has no others.
-  const [source, params] = result.params.palette ? [result.blob, { k: 256 }] : [file, paletteParams(result.params)];
+  if (format === "png") return save(await drawPalette(answer.palette), to);
+  const isOwn = params.palette || params.reserve; // /palette takes no colours of one's own
+  if (isOwn && format === "json") return save(new Blob([JSON.stringify(answer, withoutPicture, 1)], { type: "application/json" }), to);
+  const source = isOwn ? await drawPalette(answer.palette, { columns: 256, square: 1 }) : file;
   try {
-    return save(await (await post("/palette", source, { ...params, format })).blob(), to);
+    return save(await (await post("/palette", source, { ...(isOwn ? { k: 256 } : paletteParams(params)), format })).blob(), to);
   } catch (error) {
     return notices.sayError(error);
   }
 }
+
+const withoutPicture = (name, value) => (name === "data" ? undefined : value);
 
 function curlLine(picture, params) {
   const name = picture.name.replace(/["\\]/g, "\\$&");

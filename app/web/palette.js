@@ -64,7 +64,7 @@ export class Palette extends EventTarget {
     const sorted = [...this.#entries].sort(ORDERS[$("sort").value]);
     this.#box.classList.toggle("small", sorted.length > MOST_WITH_TEXT);
     this.#box.replaceChildren(...sorted.map((entry) => this.#swatch(entry)));
-    $("color").hidden = !sorted.length;
+    for (const id of ["color-copy", "color-lock", "color-replace"]) $(id).disabled = !sorted.length;
     if (!sorted.length) return;
     this.#select(this.#selected ?? sorted[0].hex);
     if (focused) this.#button(this.#selected)?.focus({ preventScroll: true });
@@ -134,14 +134,14 @@ export class Palette extends EventTarget {
 }
 
 /** The palette as a PNG of squares, in its own order. */
-export function drawPalette(entries) {
+export function drawPalette(entries, { columns = COLUMNS, square = SQUARE } = {}) {
   const canvas = document.createElement("canvas");
-  canvas.width = Math.min(COLUMNS, entries.length) * SQUARE;
-  canvas.height = Math.ceil(entries.length / COLUMNS) * SQUARE;
+  canvas.width = Math.min(columns, entries.length) * square;
+  canvas.height = Math.ceil(entries.length / columns) * square;
   const context = canvas.getContext("2d");
   entries.forEach((entry, i) => {
     context.fillStyle = hexOf(entry);
-    context.fillRect((i % COLUMNS) * SQUARE, Math.floor(i / COLUMNS) * SQUARE, SQUARE, SQUARE);
+    context.fillRect((i % columns) * square, Math.floor(i / columns) * square, square, square);
   });
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }

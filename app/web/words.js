@@ -17,6 +17,7 @@ export function bytes(value) {
 
 /** How much smaller a file became: "−87 %", "+4 %". */
 export function change(before, after) {
+  if (after === before) return "0 %";
   const share = (100 * (after - before)) / before;
   const text = Math.abs(share) < 10 && Math.abs(share) >= 0.05 ? Math.abs(share).toFixed(1) : Math.round(Math.abs(share));
   return `${share > 0 ? "+" : "−"}${text} %`;
