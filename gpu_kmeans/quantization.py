@@ -426,18 +426,17 @@ def _fit_and_draw(
     if options.refine:
         few, masses = coarsen(colors, features, weights, max(COARSE_POINTS, POINTS_PER_CLUSTER * k))
         coarse = engine.pack([few], [masses], is_integral=True)
-        start = fit.search(engine, coarse, options.init, report)
+        descent = descend(
+            engine,
+            fine,
+            [fit.search(engine, coarse, options.init, report)],
+            max_iter=options.max_iter,
+            tol=options.tol,
+            still=STILL,
+            on_iteration=lambda _: report(1.0),
+        )[0]
     else:
-        start = fit.run(engine, fine, options.init, report).centroids
-    descent = descend(
-        engine,
-        fine,
-        [start],
-        max_iter=options.max_iter,
-        tol=options.tol,
-        still=STILL if options.refine else 0.0,
-        on_iteration=lambda _: report(1.0),
-    )[0]
+        descent = fit.run(engine, fine, options.init, report)
     palette, found = _round_to_8_bits(engine, fine, descent.means, options.space)
     labels: Tensor | None = found
     if reserved:  # a colour that is hardly visible may be nearest to the transparent one

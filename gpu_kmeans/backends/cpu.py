@@ -289,8 +289,8 @@ def _four_rows(values: np.ndarray) -> np.ndarray:
 def _morton_order(points: np.ndarray) -> np.ndarray:
     """Sort points along a Morton curve of 256 steps a side: any order is right, this is fast."""
     low, high = points.min(axis=0), points.max(axis=0)
-    scale = 255 / np.where(high > low, high - low, 1)
-    levels = torch.from_numpy(((points - low) * scale).astype(np.uint8))
+    span = np.where(high > low, high - low, 1)
+    levels = torch.from_numpy(((points - low) / span * 255).astype(np.uint8))
     return np.argsort(morton_codes(levels).numpy(), kind="stable")
 
 
