@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import click
 
 from app.errors import BadParameter, ServiceError
 from app.options import (
+    ClusterOptions,
     CompressOptions,
     ElbowOptions,
     Options,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from app.engine import OnProgress
-    from app.schemas import CompressAnswer, ElbowAnswer
+    from app.points import Points
+    from app.schemas import ClusterAnswer, CompressAnswer, ElbowAnswer
     from app.service import Service
     from app.settings import Settings
 
@@ -105,13 +107,13 @@ def compress(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
 @click.option("--json", "as_json", is_flag=True, help="answer as over HTTP")
 @_options(ElbowOptions)
 def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Given) -> None:
-    """Print WCSS against k, of a picture or of points as JSON."""
+    """Print WCSS against k, of a picture, or of points as JSON or as a file named .csv."""
     if plot and plot.suffix.lower() not in {".svg", ".png"}:
         raise click.BadParameter(
             f"{plot.name!r} ends neither in .svg nor in .png", param_hint="--plot"
         )
     options = _parse(ElbowOptions, given)
-    body = source.read()
+    body = _picture_or_points(source)
     answer = _run(
         lambda service, on_progress: service.elbow(body, options, on_progress=on_progress)
     )
@@ -141,6 +143,67 @@ def palette(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
     else:
         output.write(write_palette(answer.palette, options.format))
     _warn(answer.warnings)
+
+
+@main.command()
+@_SOURCE
+@click.option("-o", "--output", metavar="OUT", type=click.File("w"), default="-", help="CSV file")
+@click.option("--centroids", metavar="FILE", type=click.File("w"), help="CSV file for centroids")
+@click.option("--columns", metavar="NAMES", help="columns to cluster by: names, or numbers from 1")
+@click.option("--weights", metavar="NAME", help="column that says how much each row counts")
+@click.option(
+    "--header",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    show_default=True,
+    help="whether the first line holds the names of the columns",
+)
+@click.option("--delimiter", default=",", show_default=True, help="between the columns")
+@click.option("--json", "as_json", is_flag=True, help="answer as over HTTP")
+@_options(ClusterOptions)
+def cluster(
+    source: BinaryIO,
+    output: TextIO,
+    centroids: TextIO | None,
+    *,
+    as_json: bool,
+    columns: str | None,
+    weights: str | None,
+    header: str,
+    delimiter: str,
+    **given: Given,
+) -> None:
+    """Write points, CSV or JSON, with the cluster of each as one more column."""
+    from app.points import looks_like_points, parse_points
+    from app.tables import read_table, write_rows
+
+    options = _parse(ClusterOptions, given)
+    body = source.read()
+    with _spoken_errors():
+        if looks_like_points(body):
+            if columns or weights:
+                raise BadParameter.of("columns", columns or weights, "for CSV, not JSON")
+            points, rows = parse_points(body), None
+            names: tuple[str, ...] = tuple(str(j + 1) for j in range(points.points.shape[1]))
+            header_row: tuple[str, ...] = ()
+        else:
+            table = read_table(
+                body, columns=columns, weights=weights, header=header, delimiter=delimiter
+            )
+            points, rows, names = table.points, table.rows, table.columns
+            header_row = table.header
+    answer = _run(
+        lambda service, on_progress: service.cluster(points, options, on_progress=on_progress)
+    )
+    if as_json:
+        output.write(f"{answer.model_dump_json(indent=2)}\n")
+    else:
+        labelled = zip(rows or points.points.tolist(), answer.labels, strict=True)
+        lines: list[list[object]] = [[*header_row, "label"]] if header_row else []
+        output.write(write_rows([*lines, *([*row, label] for row, label in labelled)], delimiter))
+    if centroids:
+        centroids.write(write_rows([names, *answer.centroids], delimiter))
+    _report_clusters(answer)
 
 
 @main.command()
@@ -259,6 +322,30 @@ def _report(answer: "CompressAnswer") -> None:
         err=True,
     )
     _warn(answer.warnings)
+
+
+def _report_clusters(answer: "ClusterAnswer") -> None:
+    distance = (
+        f"{answer.metric}, p = {answer.p:g}" if answer.metric == "minkowski" else answer.metric
+    )
+    objective = "WCSS" if answer.metric == "euclidean" else f"objective ({distance})"
+    click.echo(
+        f"{answer.input.points:,} points x {answer.input.dimensions} -> {answer.k} clusters "
+        f"({answer.k_reason}), {objective} {answer.wcss:.6g}, {answer.engine.n_iter} iterations",
+        err=True,
+    )
+    _warn(answer.warnings)
+
+
+def _picture_or_points(source: BinaryIO) -> "bytes | Points":
+    """Read what is to have a curve; only its name tells CSV from a picture."""
+    body = source.read()
+    if not str(getattr(source, "name", "")).lower().endswith(".csv"):
+        return body
+    from app.tables import read_table
+
+    with _spoken_errors():
+        return read_table(body).points
 
 
 def _warn(warnings: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -30,9 +30,11 @@ from gpu_kmeans import (
     DeviceError,
     ElbowCurve,
     InputError,
+    KMeansResult,
     OptionError,
     QuantizedImage,
     elbow,
+    kmeans,
     quantize,
 )
 from gpu_kmeans.backends import backend_for
@@ -90,12 +92,14 @@ class ElbowJob:
         points: (n, d) numbers or (h, w, 3|4) pixels.
         weights: How much each point counts.
         k_max: End of the curve.
+        options: More keywords of `gpu_kmeans.elbow`.
         on_progress: Told the share of the work done, from the engine's thread.
     """
 
     points: Num[np.ndarray, "..."]
     weights: Num[np.ndarray, "n"] | None = None
     k_max: int
+    options: Mapping[str, Any] = field(default_factory=dict)
     on_progress: OnProgress | None = None
 
     def run(self, device: torch.device, backend: str) -> ElbowCurve:
@@ -107,6 +111,47 @@ class ElbowJob:
             weights=weights,
             backend=backend,
             on_progress=self.on_progress,
+            **self.options,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterJob:
+    """Points to cluster.
+
+    Attributes:
+        points: (n, d) numbers.
+        weights: How much each point counts.
+        k: How many clusters; None for the knee of the curve up to `k_max`, or its end.
+        k_max: End of that curve.
+        options: More keywords of `gpu_kmeans.kmeans`.
+        on_progress: Told the share of the work done, from the engine's thread.
+    """
+
+    points: Num[np.ndarray, "n d"]
+    weights: Num[np.ndarray, "n"] | None = None
+    k: int | None
+    k_max: int = 20
+    options: Mapping[str, Any] = field(default_factory=dict)
+    on_progress: OnProgress | None = None
+
+    def run(self, device: torch.device, backend: str) -> KMeansResult:
+        """Cluster the points on the device."""
+        points = _to_device(self.points, device)
+        weights = None if self.weights is None else _to_device(self.weights, device)
+        shared: dict[str, Any] = {
+            "weights": weights,
+            "backend": backend,
+            "on_progress": self.on_progress,
+        }
+        k = self.k
+        if k is None:
+            measure = {name: self.options[name] for name in self.options.keys() & {"metric", "p"}}
+            curve = elbow(points, self.k_max, **shared, **measure)
+            k = curve.knee or curve.ks[-1]
+        result = kmeans(points, k, **shared, **self.options)
+        return replace(
+            result, centroids=_to_numpy(result.centroids), labels=_to_numpy(result.labels)
         )
 
 

@@ -10,15 +10,23 @@ from pydantic import BaseModel
 
 from app.codecs import MEDIA_TYPES
 from app.errors import PROBLEM_MEDIA_TYPE
-from app.options import CompressOptions, ElbowOptions, PaletteOptions, allowed
-from app.schemas import CompressAnswer, ElbowAnswer, Health, PaletteAnswer, Problem
+from app.options import ClusterOptions, CompressOptions, ElbowOptions, PaletteOptions, allowed
+from app.schemas import (
+    ClusterAnswer,
+    CompressAnswer,
+    ElbowAnswer,
+    Health,
+    PaletteAnswer,
+    Problem,
+)
 
 _BINARY = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
 _POINTS = {
     "schema": {
         "type": "object",
         "required": ["points"],
-        "additionalProperties": False,
+        "additionalProperties": {"type": ["string", "number", "boolean"]},
+        "description": "Members beside points and weights are parameters, as in the query.",
         "properties": {
             "points": {
                 "type": "array",
@@ -87,6 +95,16 @@ compress = _door(CompressOptions, CompressAnswer, tuple(dict.fromkeys(MEDIA_TYPE
 elbow = _door(
     ElbowOptions, ElbowAnswer, ("image/svg+xml", "image/png"), {"application/json": _POINTS}
 )
+_CLUSTERED = {
+    "schema": _POINTS["schema"],
+    "example": {"points": [[0, 0], [1, 0], [9, 9]], "k": 2, "metric": "cityblock"},
+}
+cluster = _door(ClusterOptions, ClusterAnswer, ())
+cluster["openapi_extra"]["requestBody"] = {
+    "required": True,
+    "description": "Points as JSON, as they are or as the field `file` of a form.",
+    "content": {"application/json": _CLUSTERED},
+}
 palette = _door(
     PaletteOptions, PaletteAnswer, ("text/css", "text/plain", "application/octet-stream")
 )

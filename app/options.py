@@ -104,6 +104,28 @@ SkipIfLarger = Annotated[
 ]
 
 
+PointsK = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["elbow"],
+    Allowed("1 to the number of points, or elbow (the knee of the curve up to k_max)"),
+    Field(description="how many clusters; fewer come back where there are fewer distinct points"),
+]
+Distance = Annotated[
+    Literal["euclidean", "cityblock", "chebyshev", "minkowski", "cosine"],
+    Field(description="the distance, with the objective that goes with it"),
+    Allowed("euclidean, cityblock, chebyshev, minkowski or cosine"),
+]
+P = Annotated[
+    float,
+    Field(ge=1, allow_inf_nan=False, description="exponent of metric=minkowski"),
+    Allowed("1 or more, with metric=minkowski; else 2"),
+]
+TargetError = Annotated[
+    Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
+    Field(description="error of a point that the criterion target_error has to reach"),
+    Allowed("0 or more, in the unit of the points"),
+]
+
+
 class ElbowOptions(BaseModel):
     """What `/elbow` takes beside the picture or the points.
 
@@ -114,11 +136,31 @@ class ElbowOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     k_max: KMax = 20
+    metric: Distance = "euclidean"
+    p: P = 2.0
+    target_error: TargetError = None
     init: Init = "k-means++"
     n_init: NInit = 1
     max_iter: MaxIter = 300
     tol: Tol = 1e-4
     refine: Refine = 1
+    seed: Seed = 0
+
+
+class ClusterOptions(BaseModel):
+    """What `/cluster` takes beside the points: Lloyd's iteration as in Python, unrefined."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: PointsK = 64
+    k_max: KMax = 20
+    metric: Distance = "euclidean"
+    p: P = 2.0
+    init: Init = "k-means++"
+    n_init: NInit = 1
+    max_iter: MaxIter = 300
+    tol: Tol = 1e-4
+    refine: Refine = 0
     seed: Seed = 0
 
 
@@ -204,6 +246,23 @@ def parse_options(model: type[Options], fields: Iterable[tuple[str, str]]) -> Op
         return model.model_validate(given)
     except ValidationError as error:
         raise _bad_parameter(model, error.errors()[0]) from error
+
+
+def add_options(options: Options, fields: Iterable[tuple[str, str]]) -> Options:
+    """Read more options from the members of a document, beside those of the query.
+
+    Raises:
+        BadParameter: See `parse_options`; one given in both places is given twice.
+
+    Example:
+        >>> add_options(ElbowOptions(k_max=5), [("metric", "cosine")]).k_max
+        5
+    """
+    given = options.model_dump(exclude_unset=True)
+    more = parse_options(type(options), fields).model_dump(exclude_unset=True)
+    for name in given.keys() & more.keys():
+        raise BadParameter.of(name, f"{given[name]}, {more[name]}", "given once")
+    return type(options).model_validate(given | more)
 
 
 def allowed(model: type[BaseModel], name: str) -> str:

@@ -1,5 +1,9 @@
-"""Points as JSON: `{"points": [[1, 2], [3, 4.5]], "weights": [1, 2]}` to arrays."""
+"""Points as JSON: `{"points": [[1, 2], [3, 4.5]], "weights": [1, 2], "k": 2}` to arrays.
 
+Members beside `points` and `weights` are parameters of the door, by the same names as in the query.
+"""
+
+import json
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import BadPoints
 
-_LARGEST = 1e100  # so that squares, and sums of them, stay finite
-_Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
+LARGEST = 1e100  # so that squares, and sums of them, stay finite
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="allow")
 
     points: list[list[_Number]] = Field(min_length=1)
     weights: list[Annotated[_Number, Field(ge=0)]] | None = None
@@ -27,10 +31,12 @@ class Points:
     Attributes:
         points: One row a point, any unit.
         weights: At least 0 each; None where all count the same.
+        parameters: Name and text of the other members.
     """
 
     points: Float64[np.ndarray, "n d"]
     weights: Float64[np.ndarray, "n"] | None
+    parameters: tuple[tuple[str, str], ...] = ()
 
 
 def looks_like_points(body: bytes) -> bool:
@@ -47,7 +53,7 @@ def parse_points(body: bytes) -> Points:
     """Read points from JSON.
 
     Args:
-        body: UTF-8; an object with `points` and perhaps `weights`.
+        body: UTF-8; an object with `points`, perhaps `weights`, perhaps parameters.
 
     Returns:
         The table, finite and rectangular, and its weights, as many as rows.
@@ -73,7 +79,16 @@ def parse_points(body: bytes) -> Points:
     if table.weights is not None and len(table.weights) != len(table.points):
         raise BadPoints(f"weights: got {len(table.weights)} for {len(table.points)} points.")
     weights = None if table.weights is None else np.array(table.weights, np.float64)
-    return Points(points=np.array(table.points, np.float64), weights=weights)
+    return Points(
+        points=np.array(table.points, np.float64),
+        weights=weights,
+        parameters=tuple((name, _text(value)) for name, value in (table.model_extra or {}).items()),
+    )
+
+
+def _text(value: object) -> str:
+    """Write a member as it would stand in a query; what cannot stand there is refused later."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _place(location: tuple[int | str, ...]) -> str:

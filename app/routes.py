@@ -14,10 +14,23 @@ from app import openapi
 from app.accept import preferred
 from app.errors import NotReady
 from app.observability import METRICS_MEDIA_TYPE, Metrics
-from app.options import CompressOptions, ElbowOptions, PaletteOptions, parse_options
+from app.options import (
+    ClusterOptions,
+    CompressOptions,
+    ElbowOptions,
+    PaletteOptions,
+    parse_options,
+)
 from app.palettes import MEDIA_TYPES, write_palette
 from app.results import Kept, ResultCache
-from app.schemas import CompressAnswer, ElbowAnswer, Health, PaletteAnswer, Timing
+from app.schemas import (
+    ClusterAnswer,
+    CompressAnswer,
+    ElbowAnswer,
+    Health,
+    PaletteAnswer,
+    Timing,
+)
 from app.service import Service
 from app.uploads import read_upload
 
@@ -32,7 +45,7 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 router = APIRouter()
-Answer = TypeVar("Answer", CompressAnswer, ElbowAnswer, PaletteAnswer)
+Answer = TypeVar("Answer", CompressAnswer, ElbowAnswer, PaletteAnswer, ClusterAnswer)
 
 
 def _service(request: Request) -> Service:
@@ -63,12 +76,20 @@ async def elbow(request: Request, service: ServiceDep) -> Response:
     options = parse_options(ElbowOptions, upload.fields)
     media_type = preferred(request.headers.get("accept", ""), [_JSON, "image/svg+xml", "image/png"])
     compute = partial(service.elbow, upload.body, options)
-    kept = await _answer(
-        request, f"elbow {_words(options)}", upload.body, ElbowAnswer, compute
-    )
+    kept = await _answer(request, f"elbow {_words(options)}", upload.body, ElbowAnswer, compute)
     if media_type == _JSON:
         return _json_response(kept)
     return Response(await _draw(kept.answer, media_type), media_type=media_type, headers=_VARY)
+
+
+@router.post("/cluster", **openapi.cluster)
+async def cluster(request: Request, service: ServiceDep) -> Response:
+    """Give points, as JSON, in k clusters: centroids, labels and how the objective fell."""
+    upload = await read_upload(request)
+    options = parse_options(ClusterOptions, upload.fields)
+    compute = partial(service.cluster, upload.body, options)
+    question = f"cluster {_words(options)}"
+    return _json_response(await _answer(request, question, upload.body, ClusterAnswer, compute))
 
 
 @router.post("/palette", **openapi.palette)
@@ -177,7 +198,7 @@ def _picture_response(kept: Kept[CompressAnswer]) -> Response:
 
 def _names(kept: Kept[Any], form: str) -> dict[str, str]:
     """Say where an answer can be had again, how to tell it from others, and where its time went."""
-    timing = "kept" if kept.is_hit else _server_timing(kept.answer.timing_ms)
+    timing = _server_timing(kept.fresh.timing_ms) if kept.fresh else "kept"
     return {
         "Content-Location": f"/results/{kept.key}",
         "ETag": f'"{kept.key}-{form}"',

@@ -135,6 +135,32 @@ class CompressAnswer(PaletteAnswer):
     )
 
 
+class CurveCriterion(_Answer):
+    """What one rule says about k."""
+
+    k: int | None = Field(description="the k it picks; null where it cannot")
+    values: list[float | None] = Field(description="its value at each k of the curve, if any")
+    meaning: str = Field(description="what it measures and how it picks, in words")
+
+
+class ClusterAnswer(_Answer):
+    """Points in k clusters."""
+
+    input: PointsInput
+    k: int = Field(description="clusters found: rows of centroids")
+    k_reason: str = Field(description="asked, elbow or distinct points")
+    metric: str
+    p: float
+    centroids: list[list[float]]
+    labels: list[int] = Field(description="each point's centroid; the lowest index where equal")
+    counts: list[int] = Field(description="points of each cluster")
+    wcss: float = Field(description="the metric's objective; for euclidean WCSS")
+    history: list[float] = Field(description="the objective at each iteration, then of the answer")
+    engine: FitEngine
+    timing_ms: Timing
+    warnings: Warnings
+
+
 class ElbowAnswer(_Answer):
     """WCSS against k, and the k where more colours stop paying."""
 
@@ -142,6 +168,10 @@ class ElbowAnswer(_Answer):
     curve: list[PictureCurvePoint | CurvePoint]
     knee: int | None = Field(description="null where the curve has no knee")
     method: Literal["kneedle"] = "kneedle"
+    criteria: dict[str, CurveCriterion] = Field(
+        description="the knee, Calinski-Harabasz, simplified silhouette and target error"
+    )
+    fit_ms: list[float] = Field(description="milliseconds each k took from the one before")
     engine: CurveEngine
     timing_ms: Timing
     warnings: Warnings

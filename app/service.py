@@ -17,13 +17,22 @@ from anyio import CapacityLimiter, to_thread
 from app.codecs import DecodedPicture
 from app.decoder import Decoder
 from app.delivery import deliver, pixels_for
-from app.engine import Compute, ElbowJob, OnProgress, Outcome, QuantizeJob
+from app.engine import ClusterJob, Compute, ElbowJob, OnProgress, Outcome, QuantizeJob
 from app.errors import BadParameter, BodyTooLarge
-from app.options import CompressOptions, ElbowOptions, PaletteOptions
+from app.options import (
+    ClusterOptions,
+    CompressOptions,
+    ElbowOptions,
+    PaletteOptions,
+    add_options,
+    allowed,
+)
 from app.points import Points, looks_like_points, parse_points
 from app.schemas import (
+    ClusterAnswer,
     CompressAnswer,
     CountedPictureInput,
+    CurveCriterion,
     CurveEngine,
     CurvePoint,
     ElbowAnswer,
@@ -36,13 +45,16 @@ from app.schemas import (
     PointsInput,
     Timing,
 )
-from gpu_kmeans import ElbowCurve, QuantizedImage, __version__
+from gpu_kmeans import ElbowCurve, KMeansResult, QuantizedImage, __version__
 from gpu_kmeans.metrics import psnr_db
 
 T = TypeVar("T")
 _RGB = 3  # channels before alpha
 _OF_THE_FILE = {"format", "effort", "skip_if_larger"}  # no business of the fit
 _OPAQUE = 255
+_OF_THE_CURVE = {"k_max", "metric", "p", "target_error"}
+_BACKEND_OF_OTHERS = "reference"  # runs all but the two metrics that squared distances serve
+_SQUARED = {"euclidean", "cosine"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +157,9 @@ class Service:
         )
 
     async def elbow(
-        self, body: bytes, options: ElbowOptions, *, on_progress: OnProgress | None = None
+        self, body: bytes | Points, options: ElbowOptions, *, on_progress: OnProgress | None = None
     ) -> ElbowAnswer:
-        """Give WCSS against k, of a picture or of points as JSON.
+        """Give WCSS against k, of a picture or of points, as JSON or read already.
 
         Raises:
             ServiceError: The body is neither, or an option does not fit it.
@@ -162,10 +174,14 @@ class Service:
         options: ElbowOptions,
         on_progress: OnProgress | None,
     ) -> ElbowAnswer:
+        if isinstance(source, Points):
+            options = add_options(options, source.parameters)
+        keywords = options.model_dump(include=_OF_THE_CURVE - {"k_max"}, exclude_unset=True)
         job = ElbowJob(
             points=source.points if isinstance(source, Points) else source.pixels,
             weights=source.weights if isinstance(source, Points) else None,
             k_max=options.k_max,
+            options=keywords,
             on_progress=on_progress,
         )
         outcome = await self.compute(job)
@@ -173,14 +189,57 @@ class Service:
         return ElbowAnswer(
             **_describe_curve(curve, source),
             knee=curve.knee,
-            engine=CurveEngine(device=outcome.device, backend=outcome.backend, version=__version__),
+            criteria=_criteria(curve),
+            fit_ms=[round(1e3 * seconds, 3) for seconds in curve.fit_s],
+            engine=CurveEngine(
+                device=outcome.device, backend=_backend(outcome, options), version=__version__
+            ),
             timing_ms=_timing(outcome, decode_ms, encode_ms=0.0),
             warnings=(*_notes(source), *curve.warnings, *_without_effect(options)),
         )
 
+    async def cluster(
+        self,
+        body: bytes | Points,
+        options: ClusterOptions,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> ClusterAnswer:
+        """Give points in k clusters.
+
+        Raises:
+            ServiceError: The body is no table of points as JSON, or an option does not fit it.
+        """
+        points, read_ms = (
+            (body, 0.0) if isinstance(body, Points) else await self._timed(self._read_points, body)
+        )
+        options = add_options(options, points.parameters)
+        n, d = points.points.shape
+        if isinstance(options.k, int) and options.k > n and "k" in options.model_fields_set:
+            raise BadParameter.of("k", options.k, f"{allowed(ClusterOptions, 'k')}; here are {n}")
+        job = ClusterJob(
+            points=points.points,
+            weights=points.weights,
+            k=None if options.k == "elbow" else options.k,
+            k_max=options.k_max,
+            options=options.model_dump(exclude_unset=True, exclude={"k", "k_max"}),
+            on_progress=on_progress,
+        )
+        outcome = await self.compute(job)
+        return ClusterAnswer(
+            **_describe_clusters(outcome, options),
+            input=PointsInput(points=n, dimensions=d),
+            timing_ms=_timing(outcome, read_ms, encode_ms=0.0),
+        )
+
     @asynccontextmanager
-    async def _source(self, body: bytes) -> AsyncIterator[tuple[DecodedPicture | Points, float]]:
+    async def _source(
+        self, body: bytes | Points
+    ) -> AsyncIterator[tuple[DecodedPicture | Points, float]]:
         """Read a picture or points, whichever came."""
+        if isinstance(body, Points):
+            yield body, 0.0
+            return
         if looks_like_points(body):
             yield await self._timed(self._read_points, body)
             return
@@ -295,13 +354,52 @@ def _describe_curve(curve: ElbowCurve, source: DecodedPicture | Points) -> dict[
     }
 
 
+def _criteria(curve: ElbowCurve) -> dict[str, CurveCriterion]:
+    return {
+        name: CurveCriterion(k=each.k, values=list(each.values), meaning=each.meaning)
+        for name, each in curve.criteria.items()
+    }
+
+
+def _describe_clusters(outcome: Outcome[KMeansResult], options: ClusterOptions) -> dict[str, Any]:
+    result = outcome.result
+    centroids, labels = np.asarray(result.centroids), np.asarray(result.labels)
+    reason = "elbow" if options.k == "elbow" else "asked"
+    return {
+        "k": len(centroids),
+        "k_reason": "distinct points" if result.warnings else reason,
+        "metric": options.metric,
+        "p": options.p,
+        "centroids": centroids.tolist(),
+        "labels": labels.tolist(),
+        "counts": np.bincount(labels, minlength=len(centroids)).tolist(),
+        "wcss": result.wcss,
+        "history": list(result.wcss_history),
+        "engine": FitEngine(
+            device=outcome.device,
+            backend=_backend(outcome, options),
+            n_iter=result.n_iter,
+            converged=result.converged,
+            seed=options.seed,
+            version=__version__,
+        ),
+        "warnings": result.warnings,
+    }
+
+
+def _backend(outcome: Outcome[Any], options: ElbowOptions | ClusterOptions) -> str:
+    """Name who did the work: what backends speed up are squared distances."""
+    is_squared = options.metric in _SQUARED or (options.metric == "minkowski" and options.p == 2)  # noqa: PLR2004
+    return outcome.backend if is_squared else _BACKEND_OF_OTHERS
+
+
 def _notes(source: DecodedPicture | Points) -> tuple[str, ...]:
     return source.warnings if isinstance(source, DecodedPicture) else ()
 
 
 def _without_effect(options: ElbowOptions) -> tuple[str, ...]:
     """Nothing given is ignored in silence."""
-    names = sorted(options.model_fields_set - {"k_max"})
+    names = sorted(options.model_fields_set - _OF_THE_CURVE)
     return (f"no effect on the curve: {', '.join(names)}",) if names else ()
 
 

@@ -58,6 +58,7 @@ __all__ = [
 
 METRICS = ("euclidean", "cityblock", "chebyshev", "minkowski", "cosine")
 _FALLS = 1 - 1e-12  # by less than this share nothing has fallen but rounding
+_SAME = 1 + 1e-14  # up to rounding
 _CANCELLED = 1e-12  # a mean of unit vectors this short is rounding: they cancel out
 _SMALLEST, _LARGEST = -250, 250  # decimal exponents of p-th powers, with room for sums of them
 
@@ -203,6 +204,8 @@ class OtherMetric:
         measure: The distance, from the sizes of the differences: `size(j)` of coordinate j < d.
         step: The centre step: better centres of clusters than the given ones.
         power: The objective adds up distances to this power.
+        falls: A step is taken where its cost is at most this times the old one; for one that is
+            exact that may be equal, so that of equals the usual one is given.
         norm: The order of the norm, where PyTorch's own pairs of distances can be used.
     """
 
@@ -210,6 +213,7 @@ class OtherMetric:
     measure: "Measure"
     step: Callable[[Clusters, Tensor], Tensor]
     power: float = 1.0
+    falls: float = _FALLS
     norm: float | None = None
     scale: ClassVar[float] = 1.0
 
@@ -267,7 +271,7 @@ class OtherMetric:
         start, labels = self._fill_empty_clusters(points, weights, centroids, labels.long())
         clusters = Clusters.sort(points, weights, labels, len(start))
         candidates = self.step(clusters, start.double()).to(start.dtype)
-        is_lower = self._costs(clusters, candidates) < self._costs(clusters, start) * _FALLS
+        is_lower = self._costs(clusters, candidates) < self._costs(clusters, start) * self.falls
         return torch.where(is_lower[:, None], candidates, start)
 
     def _costs(self, clusters: Clusters, centroids: Tensor) -> Tensor:
@@ -423,7 +427,7 @@ def _minkowski(size: Callable[[int], Tensor], d: int, p: float) -> Tensor:
 EUCLIDEAN = MeanMetric("euclidean")
 _NAMED: dict[str, Metric] = {
     "euclidean": EUCLIDEAN,
-    "cityblock": OtherMetric("cityblock", _cityblock, weighted_medians, norm=1.0),
+    "cityblock": OtherMetric("cityblock", _cityblock, weighted_medians, falls=_SAME, norm=1.0),
     "chebyshev": OtherMetric("chebyshev", _chebyshev, chebyshev_centers, norm=math.inf),
     "cosine": MeanMetric("cosine", place_on_sphere, directions, scale=0.5, power=1.0),
 }

@@ -170,8 +170,9 @@ def test_minkowski_of_one_is_cityblock_and_of_two_euclidean():
         np.testing.assert_array_equal(one.centroids, other.centroids)
 
 
-def test_a_cityblock_center_is_the_median_of_each_coordinate():
-    points = spread_points(31, 4)
+@pytest.mark.parametrize("n", [30, 31])
+def test_a_cityblock_center_is_the_median_of_each_coordinate(n):
+    points = spread_points(n, 4)
 
     result = kmeans(points, 1, metric="cityblock")
 

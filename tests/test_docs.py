@@ -17,10 +17,13 @@ from sklearn.datasets import load_sample_image
 from app.cli import main
 from app.errors import TABLE
 from app.main import create_app
-from app.options import CompressOptions, ElbowOptions, PaletteOptions
+from app.options import ClusterOptions, CompressOptions, ElbowOptions, PaletteOptions
 from app.schemas import (
+    ClusterAnswer,
     CompressAnswer,
     CountedPictureInput,
+    CurveCriterion,
+    ElbowAnswer,
     EncodedPicture,
     FitEngine,
     PaletteEntry,
@@ -192,7 +195,7 @@ def test_the_default_of_a_setting_is_the_documented_one(name):
     assert f"| `GPU_KMEANS_{name.upper()}` | `{default}` |" in SETTINGS
 
 
-@pytest.mark.parametrize("options", [CompressOptions, ElbowOptions, PaletteOptions])
+@pytest.mark.parametrize("options", [ClusterOptions, CompressOptions, ElbowOptions, PaletteOptions])
 def test_every_parameter_of_the_http_api_is_documented(options):
     documented = set(re.findall(r"`(\w+)`", HTTP_API.split("## Parameters")[1].split("\n## ")[0]))
 
@@ -210,6 +213,16 @@ def test_every_member_of_the_answer_of_compress_is_documented(answer):
     documented = set(re.findall(r"`(\w+)`", HTTP_API.split("## The answer")[1].split("\n## ")[0]))
 
     assert answer.model_fields.keys() <= documented
+
+
+@pytest.mark.parametrize(
+    ("door", "answer"),
+    [("cluster", ClusterAnswer), ("elbow", ElbowAnswer), ("elbow", CurveCriterion)],
+)
+def test_every_member_of_the_answer_about_points_is_documented(door, answer):
+    section = HTTP_API.split(f"## The answer of `/{door}`")[1].split("\n## ")[0]
+
+    assert answer.model_fields.keys() <= set(re.findall(r"`(\w+)`", section))
 
 
 def test_every_package_is_pinned_and_torch_has_no_local_version():

@@ -101,7 +101,7 @@ def test_an_unknown_parameter_learns_the_known_ones(client):
     document = client.post("/elbow?k=5", content=PICTURE).json()
 
     assert document["parameter"] == "k"
-    assert "k_max, init" in document["allowed"]
+    assert "k_max, metric" in document["allowed"]
 
 
 def test_a_parameter_in_the_query_and_in_the_form_is_given_twice(client):
@@ -171,7 +171,6 @@ def test_a_parameter_of_the_form_that_never_ends_is_refused(client):
         b'{"points": [[1]], "weights": [1, 2]}',
         b'{"points": [[1]], "weights": [-1]}',
         b'{"points": [[1]], "weights": [0]}',
-        b'{"points": [[1]], "colour": 1}',
         b'{"dots": [[1]]}',
         b'{"points": [[1]',
         b"{",
@@ -186,6 +185,12 @@ def test_points_that_are_no_finite_table_are_refused(client, body):
     headers = {"content-type": "application/json"}
 
     assert_problem(client.post("/elbow", content=body, headers=headers), 422, "bad-points")
+
+
+def test_a_member_beside_the_points_is_a_parameter(client):
+    response = client.post("/elbow", json={"points": [[1]], "colour": 1})
+
+    assert_problem(response, 422, "bad-parameter")
 
 
 def test_the_place_of_a_bad_coordinate_is_named(client):
