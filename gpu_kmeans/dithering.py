@@ -3,7 +3,12 @@
 Without, an entry is found once for each distinct colour and looked up for the pixels. With it, the
 error of each pixel is passed on to its neighbours (Floyd and Steinberg), scaled by a strength: at 1
 it runs away where the palette does not enclose the colours, so targets are clamped to the range of
-the picture.
+the picture. A pixel whose colour is in the palette keeps it and passes nothing on, so that flat
+areas of such a colour stay clean.
+
+A palette of cluster means does not enclose the colours, so a dithered picture looks paler than its
+original. `adapt_palette` moves the entries to where the picture, seen from a distance, is closest
+to the original, dithers again and repeats. docs/decisions/0004-dithering.md has what it gains.
 
 References:
     Floyd, Steinberg, "An adaptive algorithm for spatial greyscale", Proc. SID 17(2), 1976.
@@ -11,18 +16,21 @@ References:
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend
-from gpu_kmeans.color import srgb8_to_features
+from gpu_kmeans.color import GRID, srgb8_to_features
 from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import premultiplied
 from gpu_kmeans.palette import Palette
 
-__all__ = ["Mapping", "map_pixels"]
+__all__ = ["Mapping", "adapt_palette", "map_pixels"]
 
+ROUNDS = 4  # of dithering and moving the palette; each gains less than the one before
+BAND_ROWS, BAND_PIXELS = 8, 1 << 19  # how much of a large picture the palette is adapted to
 _CHUNK_PIXELS = 1 << 18  # so that the arrays on the way stay in the cache
 
 
@@ -71,7 +79,9 @@ def map_pixels(
         return Mapping(indices=nearest, counts=counts, wcss=wcss)
     features, entries = srgb8_to_features(histogram.colors, space), palette.to_features(space)
     inverse = histogram.inverse.reshape(h, w)
-    indices = engine.diffuse(features, inverse, entries, dither)
+    is_own = (features == entries[labels]).all(dim=1)
+    own = torch.where(is_own, labels, -1)
+    indices = engine.diffuse(features, inverse, entries, dither, own)
     if histogram.has_transparent:  # what is invisible takes no part
         indices = torch.where(inverse == 0, nearest, indices)
     flat = indices.reshape(-1)
@@ -83,6 +93,68 @@ def map_pixels(
         )
     )
     return Mapping(indices=indices, counts=counts, wcss=wcss)
+
+
+def adapt_palette(
+    engine: Backend,
+    histogram: Histogram,
+    palette: Palette,
+    *,
+    space: str,
+    dither: float,
+    kept: int = 0,
+) -> Palette:
+    """Move entries to where the dithered picture looks most like the original.
+
+    Args:
+        engine: Who computes.
+        histogram: The picture, opaque.
+        palette: Where to start from.
+        space: Where colours are compared and blurred.
+        dither: Strength of the error diffusion, in (0, 1].
+        kept: How many entries, the first ones, must stay as they are.
+
+    Returns:
+        The palette; entries that meet are merged. Never raises.
+    """
+    features = srgb8_to_features(histogram.colors, space)
+    inverse = _bands(histogram.inverse.reshape(histogram.shape[:2]))
+    nobody = torch.full((len(features),), -1, device=features.device)
+    fixed = palette.keep(torch.arange(len(palette.colors)) < kept)
+    for _ in range(ROUNDS):
+        entries = palette.to_features(space)
+        indices = engine.diffuse(features, inverse, entries, dither, nobody)
+        found = engine.blurred_moments(features, inverse, indices, len(entries))
+        meetings, sums = (moments.cpu().double().numpy() for moments in found)
+        moved = _sweep(entries.cpu().double().numpy(), meetings, sums, kept)
+        palette = fixed.joined(
+            Palette.from_features(torch.from_numpy(moved[kept:]).to(entries.device), space)
+        )
+        kept = len(fixed.colors)
+    return palette
+
+
+def _bands(inverse: Tensor) -> Tensor:
+    """Take bands of rows, evenly spread, that hold enough pixels of a large picture."""
+    h, w = inverse.shape
+    count = max(1, BAND_PIXELS // (BAND_ROWS * w))
+    if count * BAND_ROWS >= h:
+        return inverse
+    starts = [(h - BAND_ROWS) * i // max(1, count - 1) for i in range(count)]
+    return torch.cat([inverse[start : start + BAND_ROWS] for start in starts])
+
+
+def _sweep(entries: np.ndarray, meetings: np.ndarray, sums: np.ndarray, kept: int) -> np.ndarray:
+    """Minimize over one entry after the other (Gauss and Seidel), once: the indices change anyway.
+
+    Each sum in numpy's own order, on every machine; a library's solver would depend on its threads.
+    """
+    moved = entries.copy()
+    for c in range(kept, len(moved)):
+        if meetings[c, c] > 0:
+            rest = sums[c] - (meetings[c, :, None] * moved).sum(axis=0)
+            moved[c] = np.clip(moved[c] + rest / meetings[c, c], 0, GRID)
+    return moved
 
 
 def _weighted_wcss(colors: Tensor, entries: Tensor, labels: Tensor, counts: Tensor) -> float:

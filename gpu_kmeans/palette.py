@@ -71,6 +71,14 @@ class Palette:
         """Return the entries that a mask (m,) names."""
         return Palette(colors=self.colors[used], centroids=self.centroids[used])
 
+    def joined(self, other: "Palette") -> "Palette":
+        """Append another palette's entries, those that are here already left out."""
+        new = ~torch.isin(sort_key(other.colors), sort_key(self.colors))
+        return Palette(
+            colors=torch.cat([self.colors, other.colors[new]]),
+            centroids=torch.cat([self.centroids, other.centroids[new]]),
+        )
+
 
 def sort_key(colors: UInt8[Tensor, "m c"]) -> Tensor:
     """Order colours by alpha, then luma, then their levels: (m,) int64, equal for equal colours.

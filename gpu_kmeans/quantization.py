@@ -23,7 +23,7 @@ from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, like
 from gpu_kmeans.color import check_space, srgb8_to_features
 from gpu_kmeans.distances import cluster_means
-from gpu_kmeans.dithering import map_pixels
+from gpu_kmeans.dithering import adapt_palette, map_pixels
 from gpu_kmeans.elbow import ElbowCurve, curve_ks, picture_curve
 from gpu_kmeans.errors import OptionError, ShapeError
 from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen
@@ -181,7 +181,8 @@ def quantize(
         k_max: The largest k on the curve for k="elbow", 2 <= k_max <= 256.
         min_psnr: For k="auto", in dB, from 0 to 200.
         space: Where colours are compared: "rgb", "linear" or "oklab".
-        dither: Strength of Floyd-Steinberg error diffusion, 0 <= dither <= 1; 0 for none.
+        dither: Strength of Floyd-Steinberg error diffusion, 0 <= dither <= 1; 0 for none. The
+            computed colours of an opaque picture are then moved to where it looks right from afar.
         palette: The whole palette, uint8 (m, 3) or (m, 4), instead of computing one; k is not used.
         reserve: Colours that must be in the palette, likewise: they come first, in this order, and
             the others are computed, k in all. A pixel of just such a colour keeps it.
@@ -441,6 +442,8 @@ def _fit_and_draw(
     labels: Tensor | None = found
     if reserved:  # a colour that is hardly visible may be nearest to the transparent one
         palette, labels = palette.with_transparent(), None
+    if options.dither and palette.colors.shape[1] == 3:  # noqa: PLR2004
+        palette, labels = _adapted(engine, histogram, palette, options), None
     image = _draw(engine, histogram, palette, options, labels)
     return replace(image, n_iter=descent.n_iter, converged=descent.converged)
 
@@ -474,7 +477,17 @@ def _fit_around_and_draw(
         space=options.space,
         on_progress=report,
     )
+    if options.dither and palette.colors.shape[1] == 3:  # noqa: PLR2004
+        palette = _adapted(engine, histogram, palette, options, kept)
     return _draw(engine, histogram, palette, options, kept=kept)
+
+
+def _adapted(
+    engine: Backend, histogram: Histogram, palette: Palette, options: QuantizeOptions, kept: int = 0
+) -> Palette:
+    return adapt_palette(
+        engine, histogram, palette, space=options.space, dither=options.dither, kept=kept
+    )
 
 
 def _round_to_8_bits(

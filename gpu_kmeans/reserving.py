@@ -16,7 +16,7 @@ from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.distances import place_means
 from gpu_kmeans.histogram import COARSE_POINTS, coarsen
 from gpu_kmeans.lloyd import Fit
-from gpu_kmeans.palette import Palette
+from gpu_kmeans.palette import Palette, sort_key
 
 __all__ = ["fit_around"]
 
@@ -50,7 +50,7 @@ def fit_around(
     Returns:
         The reserved colours, then up to k others, all different. Never raises by itself.
     """
-    is_free = ~torch.isin(_packed(colors), _packed(reserved.colors))
+    is_free = ~torch.isin(sort_key(colors), sort_key(reserved.colors))
     if not fit.k or not bool(is_free.any()):
         return reserved
     fixed = reserved.to_features(space)
@@ -67,17 +67,4 @@ def fit_around(
         if lowest - wcss <= STILL * wcss:
             break
         lowest, moving = wcss, place_means(problem, entries, found)[len(fixed) :]
-    computed = Palette.from_features(moving, space)
-    computed = computed.keep(~torch.isin(_packed(computed.colors), _packed(reserved.colors)))
-    return Palette(
-        colors=torch.cat([reserved.colors, computed.colors]),
-        centroids=torch.cat([reserved.centroids, computed.centroids]),
-    )
-
-
-def _packed(colors: Tensor) -> Tensor:
-    """Return one whole number for each colour."""
-    total = torch.zeros(len(colors), dtype=torch.int64, device=colors.device)
-    for column in colors.T:
-        total = total << 8 | column
-    return total
+    return reserved.joined(Palette.from_features(moving, space))

@@ -439,10 +439,28 @@ def test_errors_are_diffused_to_the_same_bits(engine, shape, channels, strength)
             torch.from_numpy(noise(1, 7, histogram.colors.shape[1])[0]), space
         )
         inverse = histogram.inverse.reshape(shape)
+        own = torch.where(torch.arange(len(features)) % 5 == 0, 3, -1)
 
-        ours = engine.diffuse(features, inverse, entries, strength)
+        ours = engine.diffuse(features, inverse, entries, strength, own)
 
-        assert torch.equal(ours, REFERENCE.diffuse(features, inverse, entries, strength))
+        assert torch.equal(ours, REFERENCE.diffuse(features, inverse, entries, strength, own))
+        assert bool((ours[own[inverse.long()] >= 0] == 3).all())
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (3, 2), (23, 19)], ids=str)
+def test_what_lies_about_each_entry_is_counted_alike(engine, shape, channels):
+    histogram = Histogram.from_pixels(torch.from_numpy(noise(*shape, channels)), REFERENCE)
+    features = srgb8_to_features(histogram.colors, "oklab")
+    inverse = histogram.inverse.reshape(shape)
+    indices = (inverse % 7).to(torch.uint8)
+
+    ours = engine.blurred_moments(features, inverse, indices, 9)
+
+    theirs = REFERENCE.blurred_moments(features, inverse, indices, 9)
+    assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+    assert torch.equal(ours[0], ours[0].T)
 
 
 @pytest.mark.parametrize("backend", OTHERS)

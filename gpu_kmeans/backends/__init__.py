@@ -29,6 +29,9 @@ __all__ = ["Accumulated", "Backend", "Problems", "available_backends", "backend_
 
 logger = logging.getLogger(__name__)
 
+# What the eye makes of a pixel and its neighbours, twice over, 2 to each side, in 16 x 16 parts: a
+# picture and its dithering look alike where their colours, weighted so, do.
+BLUR = (1, 4, 6, 4, 1)
 NAMES = ("auto", "reference", "cpu")
 
 
@@ -135,8 +138,26 @@ class Backend(Protocol):
         inverse: Int[Tensor, "h w"],
         palette: Float[Tensor, "k d"],
         strength: float,
+        own: Int[Tensor, " n"],
     ) -> UInt8[Tensor, "h w"]:
-        """Map pixels to palette entries with Floyd-Steinberg error diffusion."""
+        """Map pixels to palette entries with Floyd-Steinberg error diffusion.
+
+        A colour whose `own` entry is not negative takes that, and passes no error on.
+        """
+        ...
+
+    def blurred_moments(
+        self,
+        colors: Float[Tensor, "n d"],
+        inverse: Int[Tensor, "h w"],
+        indices: UInt8[Tensor, "h w"],
+        k: int,
+    ) -> tuple[Int[Tensor, "k k"], Int[Tensor, "k d"]]:
+        """Return the normal equations of the palette that shows a picture best from a distance.
+
+        With BLUR for the weight of neighbours: how much of each entry lies about each other one,
+        and the sum of the picture's colours about the pixels of each entry. Whole numbers.
+        """
         ...
 
 

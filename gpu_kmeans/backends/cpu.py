@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import Accumulated, Problems, kernels
+from gpu_kmeans.backends import BLUR, Accumulated, Problems, kernels
 from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
 
@@ -214,11 +214,28 @@ class CpuBackend:
         inverse: Int[Tensor, "h w"],
         palette: Float[Tensor, "k d"],
         strength: float,
+        own: Int[Tensor, " _n"],
     ) -> UInt8[Tensor, "h w"]:
         """Diffuse errors row by row, in one thread: each pixel needs the one before."""
         table, entries = _four_rows(colors.numpy()), _four_rows(palette.numpy())
-        indices = kernels.diffuse(table, inverse.numpy(), entries, strength, colors.shape[1])
+        indices = kernels.diffuse(
+            table, inverse.numpy(), entries, strength, colors.shape[1], own.numpy()
+        )
         return torch.from_numpy(indices)
+
+    def blurred_moments(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        indices: UInt8[Tensor, "h w"],
+        k: int,
+    ) -> tuple[Int[Tensor, "k k"], Int[Tensor, "k d"]]:
+        """Visit each pixel and its neighbours once."""
+        found = kernels.blurred_moments(
+            colors.numpy(), inverse.numpy(), indices.numpy(), k, np.array(BLUR)
+        )
+        meetings, sums = (torch.from_numpy(array) for array in found)
+        return meetings, sums
 
 
 def _tiles_of(problems: Problems) -> list[Tiles]:

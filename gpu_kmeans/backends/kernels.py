@@ -507,7 +507,7 @@ def _box_gaps(boxes, point, gaps):
 
 @njit(nogil=True, cache=True, fastmath=_COMPARE)
 @no_type_check
-def diffuse(table, inverse, palette, strength, dimensions):
+def diffuse(table, inverse, palette, strength, dimensions, own):
     """Return palette indices (h, w) with Floyd-Steinberg diffusion, as the reference defines it.
 
     table (4, n) and palette (4, k): whole numbers in float32, missing dimensions 0. Which entries
@@ -531,6 +531,9 @@ def diffuse(table, inverse, palette, strength, dimensions):
         below[:] = 0
         for x in range(w):
             color, cell = inverse[y, x], 0
+            if own[color] >= 0:
+                indices[y, x] = own[color]
+                continue
             for j in range(dimensions):
                 value = np.int32(table[j, color]) + ((here[x + 1, j] + 8) >> 4)
                 target[j] = min(max(value, low[j]), high[j])
@@ -565,3 +568,27 @@ def diffuse(table, inverse, palette, strength, dimensions):
                 below[x + 1, j] += 5 * error
                 below[x + 2, j] += error
     return indices
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def blurred_moments(colors, inverse, indices, k, blur):
+    """Return what lies about each entry: other entries (k, k), the picture's colours (k, d)."""
+    h, w = inverse.shape
+    d, reach = colors.shape[1], blur.size // 2
+    levels = colors.astype(np.int64)
+    meetings, sums = np.zeros((k, k), np.int64), np.zeros((k, d), np.int64)
+    total = np.empty(d, np.int64)
+    for y in range(h):
+        for x in range(w):
+            entry = indices[y, x]
+            total[:] = 0
+            for v in range(max(0, y - reach), min(h, y + reach + 1)):
+                for u in range(max(0, x - reach), min(w, x + reach + 1)):
+                    weight = blur[v - y + reach] * blur[u - x + reach]
+                    meetings[entry, indices[v, u]] += weight
+                    for j in range(d):
+                        total[j] += weight * levels[inverse[v, u], j]
+            for j in range(d):
+                sums[entry, j] += total[j]
+    return meetings, sums

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import Accumulated, Problems
+from gpu_kmeans.backends import BLUR, Accumulated, Problems
 from gpu_kmeans.distances import place_means
 
 PairDistances = Callable[[Tensor, Tensor], Tensor]
@@ -144,6 +144,7 @@ class ReferenceBackend:
         inverse: Int[Tensor, "h w"],
         palette: Float[Tensor, "k d"],
         strength: float,
+        own: Int[Tensor, " _n"],
     ) -> UInt8[Tensor, "h w"]:
         """Diffuse errors along anti-diagonals, whose pixels do not depend on one another."""
         h, w = inverse.shape
@@ -156,13 +157,42 @@ class ReferenceBackend:
             y = torch.arange(first, min(h - 1, step // 2) + 1, device=pixels.device)
             x = step - 2 * y
             target = (pixels[y, x] + ((passed[y, x + 1] + 8) >> 4)).clamp(low, high)
-            chosen = sq_distances(target.float(), palette).argmin(dim=1)
+            entry = own.long()[inverse[y, x].long()]
+            chosen = sq_distances(target.float(), palette).argmin(dim=1).where(entry < 0, entry)
+            target = target.where(entry[:, None] < 0, entries[chosen])
             indices[y, x] = chosen.to(torch.uint8)
             missed = (target - entries[chosen]).double()
             error = (missed * strength + 0.5).floor().long()  # whole numbers: no order matters
             for down, right, sixteenths in DIFFUSION:
                 passed[y + down, x + 1 + right] += error * sixteenths
         return indices
+
+    def blurred_moments(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        indices: UInt8[Tensor, "h w"],
+        k: int,
+    ) -> tuple[Int[Tensor, "k k"], Int[Tensor, "k d"]]:
+        """Shift the picture to each neighbour in turn and count what meets."""
+        h, w = inverse.shape
+        pixels, entries = colors.long()[inverse.long()], indices.long()
+        meetings = torch.zeros(k * k, dtype=torch.int64, device=pixels.device)
+        sums = torch.zeros(k, colors.shape[1], dtype=torch.int64, device=pixels.device)
+        reach = len(BLUR) // 2
+        for down in range(-reach, reach + 1):
+            for right in range(-reach, reach + 1):
+                weight = BLUR[down + reach] * BLUR[right + reach]
+                ours = entries[max(0, -down) : h - max(0, down), max(0, -right) : w - max(0, right)]
+                about = (
+                    slice(max(0, down), h - max(0, -down)),
+                    slice(max(0, right), w - max(0, -right)),
+                )
+                pairs = ours * k + entries[about]
+                meetings += weight * torch.bincount(pairs.reshape(-1), minlength=k * k)
+                theirs = pixels[about].reshape(-1, colors.shape[1])
+                sums.index_add_(0, ours.reshape(-1), weight * theirs)
+        return meetings.reshape(k, k), sums
 
     def _cost(self, distances: Tensor) -> Tensor:
         """Return what pairs at these distances add to the objective for each unit of weight."""
