@@ -20,6 +20,7 @@ from app.options import (
     ElbowOptions,
     Options,
     PaletteOptions,
+    PlotOptions,
     allowed,
     parse_options,
 )
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from app.engine import OnProgress
+    from app.plots import PlotFormat
     from app.points import Points
     from app.schemas import ClusterAnswer, CompressAnswer, ElbowAnswer
     from app.service import Service
@@ -108,10 +110,8 @@ def compress(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
 @_options(ElbowOptions)
 def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Given) -> None:
     """Print WCSS against k, of a picture, or of points as JSON or as a file named .csv."""
-    if plot and plot.suffix.lower() not in {".svg", ".png"}:
-        raise click.BadParameter(
-            f"{plot.name!r} ends neither in .svg nor in .png", param_hint="--plot"
-        )
+    if plot:
+        _check_plot_name(plot)
     options = _parse(ElbowOptions, given)
     body = _picture_or_points(source)
     answer = _run(
@@ -204,6 +204,43 @@ def cluster(
     if centroids:
         centroids.write(write_rows([names, *answer.centroids], delimiter))
     _report_clusters(answer)
+
+
+@main.command()
+@click.argument(
+    "kind", metavar="KIND", type=click.Choice(["before-after", "cube", "steps", "trap"])
+)
+@_SOURCE
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), required=True)
+@_options(PlotOptions)
+def plot(kind: str, source: BinaryIO, output: Path, **given: Given) -> None:
+    """Draw a picture or points, as .svg or .png; `elbow --plot` draws the curve.
+
+    KIND is before-after (a picture, and the same in k colours), cube (its colours in the RGB cube
+    with their centroids), steps (Lloyd's iteration on points in the plane, from random ones of
+    them) or trap (where many random and many k-means++ starts end). Points are a file named .csv,
+    or JSON.
+    """
+    from app.plots.requests import draw_comparison, draw_request
+
+    _check_plot_name(output)
+    options = _parse(PlotOptions, given)
+    body = _picture_or_points(source)
+    plot_format: PlotFormat = "svg" if output.suffix.lower() == ".svg" else "png"
+    if kind != "before-after":
+        with _spoken_errors():
+            drawing = draw_request(kind, body, options, plot_format)
+    elif isinstance(body, bytes):
+        asked = parse_options(CompressOptions, [("k", f"{options.k}"), ("seed", f"{options.seed}")])
+        answer = _run(
+            lambda service, on_progress: service.compress(
+                body, asked, with_curve=False, on_progress=on_progress
+            )
+        )
+        drawing = draw_comparison(body, answer, plot_format)
+    else:
+        raise click.UsageError("before-after is of a picture, not of points")
+    _write(output, drawing)
 
 
 @main.command()
@@ -362,11 +399,19 @@ def _table(answer: "ElbowAnswer") -> str:
     return "\n".join([f"{'k':>4}  {'WCSS':>14}", *rows])
 
 
-def _draw(answer: "ElbowAnswer", plot: Path) -> None:
+def _check_plot_name(path: Path) -> None:
+    if path.suffix.lower() not in {".svg", ".png"}:
+        raise click.BadParameter(f"{path.name!r} ends neither in .svg nor in .png")
+
+
+def _draw(answer: "ElbowAnswer", path: Path) -> None:
     from app.plots import draw_elbow
 
-    drawing = draw_elbow(answer, "svg" if plot.suffix.lower() == ".svg" else "png")
+    _write(path, draw_elbow(answer, "svg" if path.suffix.lower() == ".svg" else "png"))
+
+
+def _write(path: Path, drawing: bytes) -> None:
     try:
-        plot.write_bytes(drawing)
+        path.write_bytes(drawing)
     except OSError as error:
-        raise click.FileError(str(plot), error.strerror) from error
+        raise click.FileError(str(path), error.strerror) from error

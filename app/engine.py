@@ -198,7 +198,7 @@ class Engine:
             raise DeviceUnavailable("The cuda backend was asked for, and there is no GPU here.")
         on_gpu = has_gpu and backend in {"auto", "cuda"}
         self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else _CPU
-        with _public_errors():
+        with public_errors():
             self.backend = backend_for(self._device, backend).name
         self.device = str(self._device)
         self.lanes = 1 if on_gpu else _processors()
@@ -265,7 +265,7 @@ class Engine:
     def _run(self, ticket: Ticket[Job[Result]]) -> Outcome[Result]:
         started_at = time.perf_counter()
         job = replace(ticket.job, on_progress=_end_if_unwanted(ticket))  # type: ignore[type-var]
-        with _public_errors():
+        with public_errors():
             device, backend, result = self._with_room(job)
         return Outcome(
             result=result,
@@ -319,8 +319,14 @@ def _processors() -> int:
 
 
 @contextmanager
-def _public_errors() -> Iterator[None]:
-    """Say the library's errors in the service's words."""
+def public_errors() -> Iterator[None]:
+    """Say the library's errors in the service's words.
+
+    Raises:
+        BadParameter: For an `OptionError`.
+        BadPoints: For any other `InputError`.
+        DeviceUnavailable: For a `DeviceError`.
+    """
     try:
         yield
     except OptionError as error:

@@ -164,6 +164,26 @@ class ClusterOptions(BaseModel):
     seed: Seed = 0
 
 
+class PlotOptions(BaseModel):
+    """What `gpu-kmeans plot` takes beside the picture or the points."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: Annotated[
+        int,
+        Field(ge=1, le=256, description="how many colours or clusters"),
+        Allowed("1..256"),
+    ] = 8
+    metric: Distance = "euclidean"
+    p: P = 2.0
+    starts: Annotated[
+        int,
+        Field(ge=2, le=10_000, description="starts of either kind, for the trap"),
+        Allowed("2..10000"),
+    ] = 100
+    seed: Seed = 0
+
+
 class PaletteOptions(BaseModel):
     """What `/palette` takes beside the picture."""
 

@@ -229,6 +229,8 @@ def answer_with(knee):
         input=PointsInput(points=9, dimensions=2),
         curve=[CurvePoint(k=k, wcss=100.0 / k) for k in range(1, 8)],
         knee=knee,
+        criteria={},
+        fit_ms=[float(k) for k in range(1, 8)],
         engine=CurveEngine(device="cpu", backend="cpu", version="0"),
         timing_ms=Timing(queue=0, decode=0, kmeans=0, encode=0),
         warnings=(),
