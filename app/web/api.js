@@ -13,6 +13,12 @@ export class Unreachable extends Error {
   name = "Unreachable";
 }
 
+const KEY = "gpu-kmeans-key";
+
+/** Send a key with every request from now on, until the tab is closed. */
+export const useKey = (key) => sessionStorage.setItem(KEY, key);
+export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
+
 const BUSY = new Set([429, 503]);
 const MOST_TRIES = 6;
 const LONGEST_WAIT_S = 30;
@@ -45,7 +51,7 @@ async function send(path, body, params, signal) {
       method: "POST",
       body,
       signal,
-      headers: { "Content-Type": "application/octet-stream" },
+      headers: { "Content-Type": "application/octet-stream", ...(hasKey() && { "X-API-Key": sessionStorage.getItem(KEY) }) },
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;

@@ -38,6 +38,7 @@ export class Batch extends EventTarget {
     const item = document.createElement("li");
     const button = Object.assign(document.createElement("button"), { type: "button" });
     const thumb = Object.assign(document.createElement("img"), { src: picture.url, alt: "", loading: "lazy", decoding: "async" });
+    thumb.addEventListener("error", () => thumb.removeAttribute("src")); // no picture
     const name = element("span", "name", picture.name);
     const state = element("span", "state", "");
     const saving = element("span", "saved", "");

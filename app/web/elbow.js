@@ -4,6 +4,7 @@ import { Plot } from "./plot.js";
 import { bytes, change, decibels, scientific } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
+const RULES = { knee: "Knee of the curve", calinski_harabasz: "Calinski-Harabasz", silhouette: "Simplified silhouette", target_error: "Error a tenth of the first" };
 const PRESETS = [4, 8, 16, 32, 64, 128, 256];
 
 /** The panel of the elbow curve; fires "take" with a k, "k_max" with the end of the curve, "error" with an error. */
@@ -84,11 +85,11 @@ export class Elbow extends EventTarget {
 
   /** Criteria beside each other, each with the k it speaks for. */
   #judge() {
-    const { curve, knee, method } = this.#answer;
+    const { curve, criteria } = this.#answer;
     const good = curve.find(({ psnr_db: psnr }) => psnr === null || psnr >= this.#minPsnr);
     $("criteria").replaceChildren(
-      criterion(`Knee of the curve (${method ?? "kneedle"})`, knee, "has none"),
-      criterion(`Fewest with ${this.#minPsnr} dB`, good?.k, `more than ${curve.at(-1).k}`),
+      ...Object.entries(criteria).map(([name, { k, meaning }]) => criterion(RULES[name] ?? name.replaceAll("_", " "), k, "none", meaning)),
+      criterion(`Fewest with ${this.#minPsnr} dB`, good?.k, `more than ${curve.at(-1).k}`, "the smallest k that reaches min_psnr"),
     );
   }
 
@@ -157,8 +158,8 @@ export class Elbow extends EventTarget {
   }
 }
 
-function criterion(words, k, otherwise) {
-  const item = document.createElement("li");
+function criterion(words, k, otherwise, meaning) {
+  const item = Object.assign(document.createElement("li"), { title: meaning });
   item.append(Object.assign(document.createElement("span"), { textContent: words }));
   item.append(k ? button(k, `k = ${k}`) : Object.assign(document.createElement("span"), { textContent: otherwise }));
   return item;

@@ -1,5 +1,6 @@
 // What went wrong, what to do about it, and a button that does it.
-import { bytes, explain } from "./words.js";
+import { useKey } from "./api.js";
+import { bytes, change, explain } from "./words.js";
 
 const SAID_ABOVE = /bytes came/; // the server's words for a result that is larger
 const FEWER = [128, 64, 32, 16, 8, 4];
@@ -36,8 +37,22 @@ export class Notices {
   }
 
   sayError(error, name = "") {
+    if (error.code === "unauthorized") return this.#askForKey();
     const actions = ["unsupported-format", "corrupt-image", "too-large", "too-many-pixels"].includes(error.code) ? [] : [["Try again", this.#page.retry]];
     this.say("error", name ? `${name}: ${explain(error)}` : explain(error), actions);
+  }
+
+  /** The server wants one of its keys; it is kept until the tab is closed. */
+  #askForKey() {
+    const field = Object.assign(document.createElement("input"), { type: "password", autocomplete: "off" });
+    field.setAttribute("aria-label", "API key");
+    const send = () => {
+      useKey(field.value);
+      this.#page.retry();
+    };
+    field.addEventListener("keydown", (event) => event.key === "Enter" && send());
+    this.say("error", "This server wants an API key.", [["Use this key", send]]);
+    this.#box.querySelector("span").after(field);
   }
 
   #sayLarger({ file }, { answer, params }) {
@@ -46,7 +61,7 @@ export class Notices {
     const actions = fewer ? [[`k = ${fewer}`, () => controls.takeK(fewer)]] : [];
     if (params.dither) actions.push(["No dithering", () => controls.takeDither("0")]);
     actions.push(["Keep the original", () => controls.keepOriginal()]);
-    this.#add("warn", `Larger than the upload: ${bytes(answer.image.bytes)} instead of ${bytes(file.size)}. Fewer colours${params.dither ? " or no dithering" : ""} make it smaller; a photograph may be smallest as it came.`, actions);
+    this.#add("warn", `Larger than the upload by ${change(file.size, answer.image.bytes).slice(1)}: ${bytes(answer.image.bytes)} instead of ${bytes(file.size)}. Fewer colours${params.dither ? " or no dithering" : ""} make it smaller; a photograph may be smallest as it came.`, actions);
   }
 
   #add(kind, text, actions = []) {

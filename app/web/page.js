@@ -1,5 +1,5 @@
 // The page: what happens when.
-import { hexOf, paletteParams, post, queryOf } from "./api.js";
+import { hasKey, hexOf, paletteParams, post, queryOf } from "./api.js";
 import { Compare } from "./compare.js";
 import { Controls } from "./controls.js";
 import { Cube } from "./cube.js";
@@ -118,6 +118,7 @@ function showFacts(picture) {
   const facts = result ? factsOf(picture, result) : {};
   for (const id of ["saving", "size", "k-out", "psnr", "wcss"]) $(id).textContent = facts[id] ?? "–";
   $("saving").classList.toggle("worse", Boolean(result) && result.answer.image.bytes > picture.file.size);
+  $("saving-label").textContent = $("saving").classList.contains("worse") ? "Larger" : "Saved";
   if (!result) return;
   $("chip-before").lastElementChild.textContent = `${bytes(picture.file.size)} · ${plural(result.answer.input.unique_colors, "colour")}`;
   $("chip-after").hidden = false;
@@ -190,7 +191,8 @@ function curlLine(picture, params) {
   const name = picture.name.replace(/["\\]/g, "\\$&");
   const file = /[",;\\]/.test(picture.name) ? `file=@"${name}"` : `file=@${picture.name}`;
   const url = `${location.origin}/compress?${queryOf(params)}`;
-  return ["curl", "-F", quoted(file), "-H", `'Accept: ${picture.result.blob.type}'`, `'${url}'`, "-o", quoted(resultName(picture))].join(" ");
+  const key = hasKey() ? ["-H", '"Authorization: Bearer $KEY"'] : [];
+  return ["curl", "-F", quoted(file), ...key, "-H", `'Accept: ${picture.result.blob.type}'`, `'${url}'`, "-o", quoted(resultName(picture))].join(" ");
 }
 
 let toastTimer = 0;

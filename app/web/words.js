@@ -49,7 +49,7 @@ export const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word
 const ADVICE = {
   "too-large": "Make the picture smaller, or raise max_body_bytes where the server runs.",
   "too-many-pixels": "Scale the picture down, or raise max_pixels where the server runs.",
-  "unsupported-format": "PNG, JPEG, WebP, GIF and BMP are taken.",
+  "unsupported-format": "Save it as one of these.",
   "corrupt-image": "Open it in another program and save it again, or choose another file.",
   "queue-full": "Wait a moment and try again.",
   "not-ready": "Wait a moment and try again.",

@@ -1,17 +1,11 @@
 """What the tests of the page share: a server of our own, Chromium, and a visit that watches."""
 
 import shutil
-import socket
-import threading
-import time
-from contextlib import contextmanager
 
 import pytest
-import uvicorn
 from playwright.sync_api import Page, expect, sync_playwright
-from visit import PATIENCE_MS, Visit
+from visit import PATIENCE_MS, Visit, serving
 
-from app.main import create_app
 from app.settings import Settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -23,22 +17,6 @@ FLAGS = [
     "--disable-sync",
 ]
 expect.set_options(timeout=PATIENCE_MS)
-
-
-@contextmanager
-def serving(settings):
-    """A server on a free port of this machine, in a thread, until its engine is warm and beyond."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        application = create_app(settings)
-        server = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not application.state.is_ready():
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -214,6 +214,15 @@ def test_the_plot_shows_psnr_too(visit):
     expect(visit.page.locator("#plot svg")).to_contain_text("dB")
 
 
+def test_criteria_stand_beside_each_other(visit):
+    words = visit.page.locator("#criteria li").all_inner_texts()
+
+    assert [each.split("\n")[0] for each in words] == [
+        "Knee of the curve", "Calinski-Harabasz", "Simplified silhouette",
+        "Error a tenth of the first", "Fewest with 32 dB",
+    ]  # fmt: skip
+
+
 def test_a_criterion_can_be_taken(visit):
     knee = visit.page.locator("#criteria button").first.inner_text().removeprefix("k = ")
     visit.page.locator("#criteria button").first.click()

@@ -3,7 +3,9 @@
 import json
 
 from playwright.sync_api import expect
-from visit import encoded, photo
+from visit import Visit, encoded, photo, serving
+
+from app.settings import Settings
 
 PHOTO = encoded(photo())
 BUSY = {
@@ -114,3 +116,17 @@ def test_too_many_locked_colors_are_refused_in_words(visit):
     visit.page.press("#k-number", "Enter")
 
     expect(visit.page.locator(".notice.error")).to_contain_text("reserve")
+
+
+def test_a_server_that_wants_a_key_is_given_one(chromium):
+    with serving(Settings(api_keys="open sesame")) as origin:
+        visit = Visit(chromium.new_page(), origin)
+        visit.expect_error("401")
+        visit.go(wait=False)
+        visit.page.get_by_label("API key").fill("open sesame")
+        visit.page.get_by_role("button", name="Use this key").click()
+        visit.settle()
+
+        expect(visit.page.locator("#curl")).to_contain_text('-H "Authorization: Bearer $KEY"')
+        visit.page.close()
+    assert visit.errors == []

@@ -1,13 +1,20 @@
-"""One visit to the page: what a person does there, and what must not happen meanwhile."""
+"""A server of our own, and a visit to its page: what one does there, and what must not happen."""
 
 import base64
 import io
+import socket
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import uvicorn
 from PIL import Image
 from playwright.sync_api import Page, expect
 from sklearn.datasets import load_sample_image
+
+from app.main import create_app
 
 PATIENCE_MS = 60_000  # a shared machine may be slow; nothing here is timed
 
@@ -25,6 +32,22 @@ DROP = """([files, type]) => {
     : new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
   document.body.dispatchEvent(event);
 }"""
+
+
+@contextmanager
+def serving(settings):
+    """A server on a free port of this machine, in a thread, until its engine is warm and beyond."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        application = create_app(settings)
+        server = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not application.state.is_ready():
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
 
 
 def photo(step=4, name="china.jpg"):
