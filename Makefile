@@ -18,7 +18,7 @@ PINS := pyproject.toml constraints.txt
 EXTRAS := [dev,bench]
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web screenshots setup check format bench bench-gpu constraints clean
+.PHONY: help run test test-web screenshots setup check format bench bench-looks bench-gpu constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,8 +52,11 @@ format: $(VENV)/.full ## Format the code and mend what lint can mend
 
 bench: $(VENV)/.full ## Measure on the CPU, into benchmarks/results/
 	@set -e; for file in benchmarks/bench_*.py; do \
-		name=$$(basename $$file .py); [ $$name = bench_gpu ] || $(BIN)/python -m benchmarks.$$name $(ARGS); \
+		name=$$(basename $$file .py); case $$name in bench_gpu|bench_looks) continue;; esac; $(BIN)/python -m benchmarks.$$name $(ARGS); \
 	done
+
+bench-looks: $(VENV)/.full ## Measure looks against bytes, beside pngquant: ARGS='--images FOLDER'
+	$(BIN)/python -m benchmarks.bench_looks $(ARGS)
 
 bench-gpu: ## Measure on CUDA from the source tree, with the torch that PYTHON has
 	$(PYTHON) -m benchmarks.bench_gpu $(ARGS)
