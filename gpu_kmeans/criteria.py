@@ -75,7 +75,7 @@ def judge(
     Returns:
         "knee", "calinski_harabasz", "silhouette" and "target_error". Never raises.
     """
-    kneedle = "knee: where the curve, drawn in a square, is farthest below its chord (Kneedle); it "
+    kneedle = "where the curve, drawn in a square, is farthest below its chord (Kneedle); it "
     caution = "moves with the range of k and has no theory behind it"
     return {
         "knee": Criterion(k=knee, meaning=kneedle + caution),
@@ -110,7 +110,7 @@ def calinski_harabasz(ks: Sequence[int], wcss: Sequence[float], total: float) ->
     return Criterion(
         k=_largest(ks, values),
         values=tuple(values),
-        meaning="Calinski-Harabasz: variance between the clusters over variance within, each for "
+        meaning="variance between the clusters over variance within, each for "
         "its degrees of freedom; the k where it is largest",
     )
 
@@ -132,7 +132,7 @@ def silhouette(ks: Sequence[int], values: Sequence[float | None]) -> Criterion:
     return Criterion(
         k=_largest(ks, values),
         values=tuple(values),
-        meaning="simplified silhouette: (b - a) / max(a, b), with a and b the distances of a point "
+        meaning="(b - a) / max(a, b), with a and b the distances of a point "
         "to its own and to the second nearest centroid, on average: near 1 apart, near 0 in "
         "between; a cluster of equal points counts 0; the k where it is largest",
     )

@@ -34,7 +34,7 @@ def cube_figure(
         colors = colors[rows]
     figure = Figure(figsize=(6.5, 6), layout="constrained")
     axes = figure.add_subplot(projection="3d", computed_zorder=False)
-    axes.scatter(*colors.T, c=colors / 255, s=3, alpha=0.35, linewidths=0)
+    axes.scatter(*colors.T, c=colors / 255, s=6, alpha=0.6, linewidths=0)
     small, large = _SIZES
     sizes = small + (large - small) * np.sqrt(counts / counts.sum())
     middle = np.clip(centroids[:, :3], 0, 255)
