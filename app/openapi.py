@@ -99,7 +99,7 @@ _CLUSTERED = {
     "schema": _POINTS["schema"],
     "example": {"points": [[0, 0], [1, 0], [9, 9]], "k": 2, "metric": "cityblock"},
 }
-cluster = _door(ClusterOptions, ClusterAnswer, ())
+cluster = _door(ClusterOptions, ClusterAnswer, ("image/svg+xml", "image/png"))
 cluster["openapi_extra"]["requestBody"] = {
     "required": True,
     "description": "Points as JSON, as they are or as the field `file` of a form.",

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
@@ -37,6 +37,7 @@ from app.uploads import read_upload
 WEB = Path(__file__).parent / "web"
 _JSON = "application/json"
 _VARY = {"Vary": "Accept"}
+_PLOTS: dict[str, Literal["svg", "png"]] = {"image/svg+xml": "svg", "image/png": "png"}
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -74,7 +75,7 @@ async def elbow(request: Request, service: ServiceDep) -> Response:
     """Give WCSS against k and its knee: JSON, or a plot where `Accept` prefers one."""
     upload = await read_upload(request)
     options = parse_options(ElbowOptions, upload.fields)
-    media_type = preferred(request.headers.get("accept", ""), [_JSON, "image/svg+xml", "image/png"])
+    media_type = preferred(request.headers.get("accept", ""), [_JSON, *_PLOTS])
     compute = partial(service.elbow, upload.body, options)
     kept = await _answer(request, f"elbow {_words(options)}", upload.body, ElbowAnswer, compute)
     if media_type == _JSON:
@@ -84,12 +85,19 @@ async def elbow(request: Request, service: ServiceDep) -> Response:
 
 @router.post("/cluster", **openapi.cluster)
 async def cluster(request: Request, service: ServiceDep) -> Response:
-    """Give points, as JSON, in k clusters: centroids, labels and how the objective fell."""
+    """Give points, as JSON, in k clusters; a plot of the plane where `Accept` prefers one."""
     upload = await read_upload(request)
     options = parse_options(ClusterOptions, upload.fields)
     compute = partial(service.cluster, upload.body, options)
     question = f"cluster {_words(options)}"
-    return _json_response(await _answer(request, question, upload.body, ClusterAnswer, compute))
+    media_type = preferred(request.headers.get("accept", ""), [_JSON, *_PLOTS])
+    kept = await _answer(request, question, upload.body, ClusterAnswer, compute)
+    if media_type == _JSON:
+        return _json_response(kept)
+    from app.plots.requests import draw_clusters
+
+    drawing = await to_thread.run_sync(draw_clusters, upload.body, kept.answer, _PLOTS[media_type])
+    return Response(drawing, media_type=media_type, headers=_VARY)
 
 
 @router.post("/palette", **openapi.palette)
@@ -213,6 +221,4 @@ def _server_timing(timing: Timing) -> str:
 async def _draw(answer: ElbowAnswer, media_type: str) -> bytes:
     from app.plots import draw_elbow  # half a second of imports that only plots need
 
-    return await to_thread.run_sync(
-        draw_elbow, answer, "svg" if media_type == "image/svg+xml" else "png"
-    )
+    return await to_thread.run_sync(draw_elbow, answer, _PLOTS[media_type])

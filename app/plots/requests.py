@@ -1,4 +1,4 @@
-"""The plots of the command: from a file's bytes to a figure's bytes."""
+"""The plots of the doors: from a file's bytes to a figure's bytes."""
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from app.plots.comparison import comparison_figure
 from app.plots.cube import cube_figure
 from app.plots.drawing import PlotFormat, write_figure
 from app.plots.starts import starts_figure, try_starts
-from app.plots.steps import steps_figure, take_steps
+from app.plots.steps import clusters_figure, steps_figure, take_steps
 from app.points import Points, looks_like_points, parse_points
-from app.schemas import CompressAnswer
+from app.schemas import ClusterAnswer, CompressAnswer
 from app.settings import Settings
 from gpu_kmeans import quantize
 
@@ -67,6 +67,27 @@ def draw_comparison(encoded: bytes, answer: CompressAnswer, plot_format: PlotFor
     palette = np.array([entry.rgb for entry in answer.palette], np.uint8)
     shares = np.array([entry.share for entry in answer.palette])
     figure = comparison_figure(before.pixels, after.pixels, captions, palette, shares)
+    return write_figure(figure, plot_format)
+
+
+def draw_clusters(body: bytes, answer: ClusterAnswer, plot_format: PlotFormat) -> bytes:
+    """Draw points in the plane by cluster.
+
+    Args:
+        body: The points, as JSON.
+        answer: What `/cluster` made of them.
+        plot_format: What to write.
+
+    Returns:
+        The file.
+
+    Raises:
+        BadPoints: They are not in the plane.
+    """
+    title = f"k = {answer.k}, {answer.metric}: {answer.wcss:.6g}"
+    labels, centroids = np.array(answer.labels), np.array(answer.centroids)
+    with public_errors():
+        figure = clusters_figure(parse_points(body).points, labels, centroids, title)
     return write_figure(figure, plot_format)
 
 

@@ -143,6 +143,27 @@ def test_a_table_that_is_too_long_is_refused(client):
     assert (response.status_code, response.json()["code"]) == (413, "too-large")
 
 
+@pytest.mark.parametrize(
+    ("accept", "begins"), [("image/svg+xml", b"<?xml"), ("image/png", b"\x89PNG")]
+)
+def test_points_in_the_plane_are_drawn_where_a_plot_is_preferred(client, accept, begins):
+    body = {"points": POINTS, "k": 3}
+
+    response = client.post("/cluster", json=body, headers={"accept": accept})
+
+    assert response.headers["content-type"] == accept
+    assert response.content.startswith(begins)
+
+
+def test_points_out_of_the_plane_cannot_be_drawn(client):
+    body = {"points": [[1, 2, 3], [4, 5, 6]], "k": 1}
+
+    response = client.post("/cluster", json=body, headers={"accept": "image/png"})
+
+    assert (response.status_code, response.json()["code"]) == (422, "bad-points")
+    assert "in the plane" in response.json()["detail"]
+
+
 def test_getting_clusters_is_not_allowed(client):
     assert client.get("/cluster").status_code == 405
 
