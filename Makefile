@@ -18,7 +18,7 @@ PINS := pyproject.toml constraints.txt
 EXTRAS := [dev,bench]
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web screenshots setup check format bench bench-looks bench-gpu constraints clean
+.PHONY: help run test test-abuse soak fuzz test-web screenshots setup check format bench bench-looks bench-gpu constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,16 @@ test-web: $(VENV)/.full ## Run the tests of the page in headless Chromium
 
 screenshots: $(VENV)/.full ## Draw the pictures of the page in docs/images/
 	$(BIN)/python docs/make_screenshots.py
+
+test-abuse: $(VENV)/.full ## Attack a real server for some minutes and write docs/abuse.md
+	$(BIN)/python tests/abuse
+
+soak: $(VENV)/.full ## Send 20,000 requests; compare the memory after with that after 1,000
+	$(BIN)/python tests/abuse/soak.py $(ARGS)
+
+fuzz: $(VENV)/.full ## Look for ten minutes for bytes that break the decoder
+	$(PIP) install --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python tests/abuse/fuzz_decoder.py -max_total_time=600 $(ARGS)
 
 setup: $(VENV)/.full ## Set everything up: runtime, development and benchmark packages
 

@@ -190,6 +190,7 @@ class Decoder:
             yield picture
 
     async def _decode_again(self, encoded: bytes, held: ExitStack) -> DecodedPicture:
+        self.close()  # whatever killed one process may have killed them all
         try:
             return await self._decode(encoded, held)
         except _ProcessDiedError as error:

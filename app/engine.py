@@ -245,8 +245,8 @@ class Engine:
         return torch.cuda.memory_reserved() if self._device.type == "cuda" else 0
 
     def close(self) -> None:
-        """Finish the jobs in hand and end the threads."""
-        self._threads.shutdown(cancel_futures=True)
+        """End the threads once the jobs in hand are done, without waiting for that."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _compute(
         self, tickets: Sequence[Ticket[Job[Any]]], share: float

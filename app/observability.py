@@ -4,6 +4,7 @@ Counters live where they are counted, as plain integers; `Metrics` reads them wh
 line and no number holds anything of a picture, nor a file's name.
 """
 
+import asyncio
 import json
 import logging
 import re
@@ -17,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import InternalError
+from app.errors import InternalError, NotReady
 from app.problems import problem_response
 
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -116,12 +117,15 @@ class Observed:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:  # by the server, when `stop_timeout_s` is over
+            error = NotReady("The service stopped before this was done; ask again.")
+            await problem_response(error)(scope, receive, send_with_headers)
         except Exception:  # the last one who can answer, and the only one who knows the id
             _log.exception("a defect")
             if status != _CLIENT_LEFT:
                 raise  # half an answer is out: the server cuts the connection
-            error = InternalError("Something went wrong here; the log says what.")
-            await problem_response(error)(scope, receive, send_with_headers)
+            defect = InternalError("Something went wrong here; the log says what.")
+            await problem_response(defect)(scope, receive, send_with_headers)
         finally:
             self._tell(scope, status, time.perf_counter() - started_at)
 

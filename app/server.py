@@ -64,6 +64,8 @@ def serve(app: FastAPI, settings: Settings) -> None:
         port=settings.port,
         http=guarded(_receipt_limits(settings)),
         ws="none",
+        log_config=None,  # ours, see app.observability
+        access_log=False,  # likewise
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,

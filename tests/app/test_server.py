@@ -5,7 +5,6 @@ import socket
 import threading
 
 import httpx
-import numpy as np
 from pictures import encoded, noise
 from servers import server_process, wait_until
 
@@ -17,7 +16,7 @@ def is_ready(client):
 
 
 def test_what_was_let_in_is_answered_before_the_service_stops():
-    slow = encoded(np.tile(noise(400, 400), (2, 2, 1)))
+    slow = encoded(noise(300, 300))
     with server_process(backend="reference") as (process, (host, port)):
         answers = []
         with httpx.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
@@ -34,7 +33,7 @@ def test_what_was_let_in_is_answered_before_the_service_stops():
             for each in asking:
                 each.join()
 
-        assert [answer.status_code for answer in answers] == [200] * 3
+        assert [answer.status_code for answer in answers] == [200] * 3, process.lines
         assert process.wait(timeout=30) == 0
 
 
@@ -46,4 +45,22 @@ def test_a_half_sent_request_does_not_keep_the_service_from_stopping():
         connection.sendall(b"POST /compress HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\nx")
         process.send_signal(signal.SIGINT)
 
+        assert process.wait(timeout=30) == 0
+
+
+def test_what_takes_longer_than_the_time_to_stop_is_told_so():
+    endless = encoded(noise(1500, 1500))
+    with server_process(backend="reference", stop_timeout_s=0) as (process, (host, port)):
+        answers = []
+        with httpx.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
+            wait_until(lambda: is_ready(client))
+            asking = threading.Thread(
+                target=lambda: answers.append(client.post("/palette?k=256", content=endless))
+            )
+            asking.start()
+            wait_until(lambda: "\ngpu_kmeans_jobs 1" in client.get("/metrics").text)
+            process.send_signal(signal.SIGTERM)
+            asking.join()
+
+        assert answers[0].json()["code"] == "not-ready"
         assert process.wait(timeout=30) == 0

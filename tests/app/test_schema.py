@@ -1,0 +1,52 @@
+"""The service does what its own description says, whatever is asked (schemathesis)."""
+
+from dataclasses import replace
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from pictures import encoded, noise
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from servers import QUICK, served
+
+from app.codecs import MEDIA_TYPES
+from app.main import create_app
+from app.settings import Settings
+
+PICTURES = [encoded(noise(5, 4)), encoded(noise(4, 5, 4)), encoded(noise(8, 8), "JPEG"), b"none"]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+for media_type in MEDIA_TYPES.values():
+    schemathesis.openapi.media_type(media_type, st.sampled_from(PICTURES))
+APP = create_app(Settings(max_client_jobs=64))
+schema = schemathesis.openapi.from_dict(APP.openapi())
+
+
+@pytest.fixture(scope="module")
+def base_url():
+    with served(APP, replace(QUICK, header_timeout_s=10.0, grace_s=10.0)) as address:
+        yield "http://{}:{}".format(*address)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.filter_too_much,
+        HealthCheck.function_scoped_fixture,
+    ],
+)
+def test_every_door_answers_as_it_is_described(case, base_url):
+    case.call_and_validate(base_url=base_url, checks=CHECKS)
