@@ -3,9 +3,9 @@
     python -m benchmarks.bench_service [--seconds 20]
 
 Measured on a server of its own on a loopback port, with the result cache off: pictures a second of
-768 x 512 JPEG at k = 64, `curve=false`, `effort=0`, against decode, `quantize` and encode called on every
-processor; then five times as many clients as it has room for; then 50 megapixels; and the time from
-start to ready. The attacker of the load shares the processors with the server.
+768 x 512 JPEG at k = 64, `curve=false`, `effort=0`, against decode, `quantize` and encode called on
+every processor; then five times as many clients as it has room for; then 50 megapixels; and the
+time from start to ready. The clients share the processors with the server.
 """
 
 import argparse
