@@ -136,7 +136,8 @@ def decode(
     except ServiceError:
         raise
     except Exception as error:  # decoders raise a dozen classes on hostile bytes
-        _log.info("a picture of %d bytes does not decode: %r", len(encoded), error)
+        why = type(error).__name__  # not its message, which may quote the picture
+        _log.info("a picture of %d bytes does not decode: %s", len(encoded), why)
         raise CorruptImage(
             "The picture is damaged or cut short: it begins like a format we take, then breaks."
         ) from error

@@ -3,7 +3,9 @@
 Each process decodes one picture at a time and is started by exec, never by a mere fork of a process
 with threads. A picture's header is read first, and room for its pixels taken before they exist. A
 process that dies under a picture is replaced and the picture tried once more, since the death may
-have had nothing to do with it; one that takes too long is killed.
+have had nothing to do with it; one that takes too long is killed. Tables of points are read there
+too: parsing four megabytes of JSON holds an interpreter for a quarter of a second, and this one has
+others to answer.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +27,14 @@ from anyio import CapacityLimiter, to_thread
 
 from app import errors
 from app.codecs import DecodedPicture
-from app.decoder_process import GO_ON, LENGTH
-from app.errors import CorruptImage, ServiceError
+from app.decoder_process import GO_ON, HEAD, LENGTH, PICTURE, TABLE
+from app.errors import BadPoints, CorruptImage, ServiceError
+from app.points import Points
 
 T = TypeVar("T")
 _MOST_PICTURES = 1000  # of one process; then a new one, whatever its libraries have leaked
 _LONGEST_MESSAGE = 65_536
+_NUMBER = np.dtype(np.float64).itemsize
 _ROOT = Path(__file__).parents[1]
 _log = logging.getLogger(__name__)
 
@@ -76,10 +80,8 @@ class _Process:
 
     def read_size(self, encoded: bytes) -> int:
         """Send a picture and get how many pixels its header promises."""
-        self.n_pictures += 1
         with self._talking:
-            self._send(LENGTH.pack(len(encoded)))
-            self._send(encoded)
+            self._begin(PICTURE, encoded)
             width, height = self._receive_message()["size"]
         return int(width) * int(height)
 
@@ -101,6 +103,20 @@ class _Process:
             warnings=tuple(map(str, message["warnings"])),
         )
 
+    def read_table(self, encoded: bytes) -> Points:
+        """Send a table and get its numbers."""
+        with self._talking:
+            self._begin(TABLE, encoded)
+            message = self._receive_message()
+            shape = tuple(map(int, message["shape"]))
+            points = self._receive(int(np.prod(shape)) * _NUMBER)
+            weights = self._receive(shape[0] * _NUMBER) if message["has_weights"] else None
+        return Points(
+            points=np.frombuffer(points).reshape(shape),
+            weights=None if weights is None else np.frombuffer(weights),
+            parameters=tuple((str(name), str(text)) for name, text in message["parameters"]),
+        )
+
     def drop(self) -> None:
         """Do without the pixels."""
         with self._talking, contextlib.suppress(ServiceError):
@@ -114,6 +130,11 @@ class _Process:
         with self._talking:  # which ends now that the other end of the pipes is closed
             self._to.close()
             self._from.close()
+
+    def _begin(self, kind: bytes, encoded: bytes) -> None:
+        self.n_pictures += 1
+        self._send(HEAD.pack(kind, len(encoded)))
+        self._send(encoded)
 
     def _send(self, content: bytes) -> None:
         view = memoryview(content)
@@ -182,45 +203,66 @@ class Decoder:
         if not encoded:
             raise errors.MissingImage("The picture has no bytes.")
         with ExitStack() as held:
-            try:
-                picture = await self._decode(encoded, held)
-            except _ProcessDiedError:
-                held.close()
-                picture = await self._decode_again(encoded, held)
-            yield picture
 
-    async def _decode_again(self, encoded: bytes, held: ExitStack) -> DecodedPicture:
-        self.close()  # whatever killed one process may have killed them all
+            async def decode(process: _Process) -> DecodedPicture:
+                held.close()  # of a first try
+                n_pixels = await self._in_thread(process.read_size, encoded)
+                try:
+                    held.enter_context(self.room(n_pixels))
+                except ServiceError:
+                    await self._in_thread(process.drop)
+                    raise
+                return await self._in_thread(process.read_pixels, encoded)
+
+            yield await self._tried_twice(decode, CorruptImage, "picture")
+
+    async def table(self, encoded: bytes) -> Points:
+        """Read points from JSON.
+
+        Raises:
+            BadPoints: As `app.points.parse_points`, or it takes too much time or memory.
+        """
+
+        async def read(process: _Process) -> Points:
+            return await self._in_thread(process.read_table, encoded)
+
+        return await self._tried_twice(read, BadPoints, "table")
+
+    async def _tried_twice(
+        self, step: Callable[[_Process], Awaitable[T]], error: type[ServiceError], what: str
+    ) -> T:
+        """Use a process; if it dies another one, as the death may be another's doing."""
         try:
-            return await self._decode(encoded, held)
-        except _ProcessDiedError as error:
-            _log.warning("a picture of %d bytes killed its decoder, twice", len(encoded))
-            raise CorruptImage("The picture is more than the decoder can take.") from error
+            return await self._use(step, error, what)
+        except _ProcessDiedError:
+            self.close()  # whatever killed one process may have killed them all
+        try:
+            return await self._use(step, error, what)
+        except _ProcessDiedError as death:
+            _log.warning("a %s killed its reader, twice", what)
+            raise error(f"The {what} is more than its reader can take.") from death
 
-    async def _decode(self, encoded: bytes, held: ExitStack) -> DecodedPicture:
+    async def _use(
+        self, step: Callable[[_Process], Awaitable[T]], error: type[ServiceError], what: str
+    ) -> T:
+        """Wait for a process and use it for a while; then it is put back, or ended."""
         self._turns = self._turns or asyncio.Semaphore(self.processes)
         async with self._turns:
             process = self._idle.pop() if self._idle else _Process(self.limits)
             is_usable = False
             try:
                 async with asyncio.timeout(self.limits.timeout_s):
-                    n_pixels = await self._in_thread(process.read_size, encoded)
-                    try:
-                        held.enter_context(self.room(n_pixels))
-                    except ServiceError:
-                        await self._in_thread(process.drop)
-                        raise
-                    picture = await self._in_thread(process.read_pixels, encoded)
+                    result = await step(process)
                 is_usable = True
             except ServiceError:
                 is_usable = True
                 raise
-            except TimeoutError as error:
+            except TimeoutError as late:
                 limit_s = self.limits.timeout_s
-                raise CorruptImage(f"The picture did not decode within {limit_s:g} s.") from error
+                raise error(f"The {what} did not decode within {limit_s:g} s.") from late
             finally:
                 self._put_back(process, is_usable=is_usable)
-        return picture
+        return result
 
     async def _in_thread(self, step: Callable[..., T], *arguments: Any) -> T:
         """Wait for a process in a thread; a thread left behind ends when its process is killed."""
@@ -239,7 +281,7 @@ class Decoder:
 
 def _error_of(message: dict[str, Any]) -> ServiceError:
     if message["why"]:
-        _log.info("a picture does not decode: %s", message["why"])
+        _log.info("what came does not decode: %s", message["why"])
     kinds = {kind.__name__: kind for kind in ServiceError.__subclasses__()}
     kind = kinds.get(str(message["error"]), CorruptImage)
     return kind(str(message["detail"]), dict(message["members"]))

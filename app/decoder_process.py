@@ -4,11 +4,15 @@ It takes limits on itself that it cannot lift: memory, processor time for each p
 it sends is JSON and raw pixels, never a pickle, so whoever breaks the decoder has broken only this.
 
     parent                                  this process
-    length, bytes of the picture   ->
+    "p", length, bytes of a picture ->
                                    <-       {"size": [w, h]}   or {"error": ...}
     "y" (or "n": there is no room) ->
                                    <-       {"shape": ...} and the pixels, or {"error": ...}
 
+    "t", length, a table as JSON   ->
+                                   <-       {"shape": ...} and the numbers, or {"error": ...}
+
+Tables come here too because reading a large one holds the interpreter of whoever reads it.
 `app.decoder` is the parent.
 """
 
@@ -22,9 +26,11 @@ import sys
 from typing import IO
 
 from app.codecs import DecodedPicture, Limits, decode
-from app.errors import QueueFull, ServiceError
+from app.errors import BadPoints, QueueFull, ServiceError
 
+HEAD = struct.Struct(">cQ")
 LENGTH = struct.Struct(">Q")
+PICTURE, TABLE = b"p", b"t"
 GO_ON = b"y"
 _FILES = 16  # the pipes, and what a library may open to read
 
@@ -41,10 +47,32 @@ def main(max_pixels: int, max_memory_bytes: int, cpu_s: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (value, value))
-    while head := sys.stdin.buffer.read(LENGTH.size):
-        encoded = sys.stdin.buffer.read(LENGTH.unpack(head)[0])
+    while head := sys.stdin.buffer.read(HEAD.size):
+        kind, length = HEAD.unpack(head)
+        encoded = sys.stdin.buffer.read(length)
         _allow_cpu(cpu_s)
-        _decode(encoded, Limits(max_pixels=max_pixels), answers)
+        try:
+            if kind == TABLE:
+                _read_table(encoded, answers)
+            else:
+                _decode(encoded, Limits(max_pixels=max_pixels), answers)
+        except ServiceError as error:
+            _send_error(answers, error)
+
+
+def _read_table(encoded: bytes, answers: IO[bytes]) -> None:
+    from app.points import parse_points  # what it needs is for tables only
+
+    try:
+        table = parse_points(encoded)
+    except MemoryError as error:
+        raise BadPoints("The table is more than can be read.") from error
+    has_weights = table.weights is not None
+    shape = {"shape": table.points.shape, "has_weights": has_weights}
+    _send(answers, shape | {"parameters": table.parameters})
+    answers.write(table.points.tobytes())
+    answers.write(table.weights.tobytes() if table.weights is not None else b"")
+    answers.flush()
 
 
 def _decode(encoded: bytes, limits: Limits, answers: IO[bytes]) -> None:
@@ -53,13 +81,7 @@ def _decode(encoded: bytes, limits: Limits, answers: IO[bytes]) -> None:
         if sys.stdin.buffer.read(1) != GO_ON:
             raise QueueFull("There is no room for this picture.")
 
-    try:
-        picture = decode(encoded, limits, ask_for_room)
-    except ServiceError as error:
-        why = repr(error.__cause__) if error.__cause__ else ""
-        message = {"error": type(error).__name__, "detail": error.detail, "why": why}
-        _send(answers, message | {"members": error.members})
-        return
+    picture = decode(encoded, limits, ask_for_room)
     _send(answers, _describe(picture))
     answers.write(
         picture.pixels.data if picture.pixels.flags.c_contiguous else picture.pixels.tobytes()
@@ -74,6 +96,13 @@ def _describe(picture: DecodedPicture) -> dict[str, object]:
         "is_palette": picture.is_palette,
         "warnings": picture.warnings,
     }
+
+
+def _send_error(answers: IO[bytes], error: ServiceError) -> None:
+    """Tell what went wrong; of its cause the class only, as a message may quote the bytes."""
+    why = type(error.__cause__).__name__ if error.__cause__ else ""
+    message = {"error": type(error).__name__, "detail": error.detail, "why": why}
+    _send(answers, message | {"members": error.members})
 
 
 def _send(answers: IO[bytes], message: dict[str, object]) -> None:

@@ -237,6 +237,8 @@ class Engine:
         pixels = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
         for picture in (pixels, np.concatenate([pixels, pixels[..., :1]], axis=-1)):
             await self.submit(QuantizeJob(pixels=picture, options={"k": 8, "curve": True}))
+        gc.collect()
+        gc.freeze()  # what is there now stays: a later collection, which holds everyone, is short
         self.is_ready = True
         _log.info("ready: %s on %s", self.backend, self.device)
 

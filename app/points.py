@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.errors import BadPoints
 
 LARGEST = 1e100  # so that squares, and sums of them, stay finite
+_LONGEST_PARAMETERS = 16_384  # characters of all members beside points and weights
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
 
 
@@ -79,11 +80,10 @@ def parse_points(body: bytes) -> Points:
     if table.weights is not None and len(table.weights) != len(table.points):
         raise BadPoints(f"weights: got {len(table.weights)} for {len(table.points)} points.")
     weights = None if table.weights is None else np.array(table.weights, np.float64)
-    return Points(
-        points=np.array(table.points, np.float64),
-        weights=weights,
-        parameters=tuple((name, _text(value)) for name, value in (table.model_extra or {}).items()),
-    )
+    parameters = tuple((name, _text(value)) for name, value in (table.model_extra or {}).items())
+    if sum(len(name) + len(text) for name, text in parameters) > _LONGEST_PARAMETERS:
+        raise BadPoints(f"Parameters may take {_LONGEST_PARAMETERS:,} characters.")
+    return Points(points=np.array(table.points, np.float64), weights=weights, parameters=parameters)
 
 
 def _text(value: object) -> str:

@@ -226,13 +226,17 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
+    def _is_waiting(self) -> bool:
+        """Say whether it is the client's turn."""
+        cycle: Any = self.cycle
+        return self._is_receiving or cycle is None or cycle.response_complete
+
     def _displace_one(self) -> None:
         """Close the connection whose client has kept us waiting longest; ours may be the one."""
         waiting = [
             other
             for other in self.connections
-            if isinstance(other, GuardedProtocol)
-            and (other._is_receiving or other.cycle is None or other.cycle.response_complete)  # noqa: SLF001 - our own kind
+            if isinstance(other, GuardedProtocol) and other._is_waiting()  # noqa: SLF001 - our own kind
         ]
         if waiting:
             max(waiting, key=lambda other: other._receiving_s).transport.abort()  # noqa: SLF001 - likewise

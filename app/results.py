@@ -90,7 +90,7 @@ class ResultCache:
             return cast("Kept[Answer]", kept)
         self.misses += 1
         answer = await compute()
-        json = answer.model_dump_json().encode()
+        json = await to_thread.run_sync(_as_json, answer)
         kept = Kept(key=key, model=model, json=json, until=self.clock() + self.ttl_s)
         self._keep(kept)
         return replace(cast("Kept[Answer]", kept), fresh=answer)
@@ -127,3 +127,8 @@ class ResultCache:
         else:
             digest.update(body)
         return digest.hexdigest()
+
+
+def _as_json(answer: BaseModel) -> bytes:
+    """Write an answer; one with a large picture in it takes longer than the event loop may."""
+    return answer.model_dump_json().encode()

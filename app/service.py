@@ -27,7 +27,7 @@ from app.options import (
     add_options,
     allowed,
 )
-from app.points import Points, looks_like_points, parse_points
+from app.points import Points, looks_like_points
 from app.schemas import (
     ClusterAnswer,
     CompressAnswer,
@@ -63,9 +63,9 @@ class Service:
 
     Attributes:
         compute: Turns a job into its outcome.
-        decoder: Turns bytes into pixels, and holds room for them.
+        decoder: Turns bytes into pixels, for which it holds room, and JSON into points.
         max_points_bytes: Longest table of points, as JSON.
-        threads: How many pictures may be encoded, or tables of points read, at once.
+        threads: How many pictures may be encoded at once.
     """
 
     compute: Compute
@@ -210,9 +210,7 @@ class Service:
         Raises:
             ServiceError: The body is no table of points as JSON, or an option does not fit it.
         """
-        points, read_ms = (
-            (body, 0.0) if isinstance(body, Points) else await self._timed(self._read_points, body)
-        )
+        points, read_ms = (body, 0.0) if isinstance(body, Points) else await self._table(body)
         options = add_options(options, points.parameters)
         n, d = points.points.shape
         if isinstance(options.k, int) and options.k > n and "k" in options.model_fields_set:
@@ -226,10 +224,11 @@ class Service:
             on_progress=on_progress,
         )
         outcome = await self.compute(job)
+        described, encode_ms = await self._timed(_describe_clusters, outcome, options)
         return ClusterAnswer(
-            **_describe_clusters(outcome, options),
+            **described,
             input=PointsInput(points=n, dimensions=d),
-            timing_ms=_timing(outcome, read_ms, encode_ms=0.0),
+            timing_ms=_timing(outcome, read_ms, encode_ms),
         )
 
     @asynccontextmanager
@@ -241,7 +240,7 @@ class Service:
             yield body, 0.0
             return
         if looks_like_points(body):
-            yield await self._timed(self._read_points, body)
+            yield await self._table(body)
             return
         async with self._decoded(body) as decoded:
             yield decoded
@@ -253,13 +252,16 @@ class Service:
         async with self.decoder.decoded(encoded) as picture:
             yield picture, 1e3 * (time.perf_counter() - started_at)
 
-    def _read_points(self, body: bytes) -> Points:
+    async def _table(self, body: bytes) -> tuple[Points, float]:
+        """Read points, and say how many milliseconds it took."""
         if len(body) > self.max_points_bytes:
             raise BodyTooLarge(
                 f"Points may take {self.max_points_bytes:,} bytes; these take {len(body):,}.",
                 {"limit_bytes": self.max_points_bytes},
             )
-        return parse_points(body)
+        started_at = time.perf_counter()
+        points = await self.decoder.table(body)
+        return points, 1e3 * (time.perf_counter() - started_at)
 
     async def _timed(self, step: Callable[..., T], *arguments: object) -> tuple[T, float]:
         """Run a step in a worker thread; give its result and its milliseconds."""

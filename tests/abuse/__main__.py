@@ -66,20 +66,23 @@ ATTACKS = [
 ]
 
 
-def main():
+def main(only=""):
+    """Make every attack and write the page; or those only whose name holds some words."""
     victim = Victim(decode_timeout_s=5, max_client_jobs=64)
     outcomes = []
     try:
         victim.wait_until_ready()
         for name, attack, faults in ATTACKS:
-            outcomes.append(judge(victim, name, attack, faults))
+            if only in name:
+                outcomes.append(judge(victim, name, attack, faults))
     finally:
         code = victim.stop()
     if code:
         outcomes[-1].complaints.append(f"the server ended with {code}")
-    outcomes += [full_disk(), stopped_under_load()]
-    DOCUMENT.write_text(report(outcomes))
-    print(DOCUMENT.read_text())
+    if not only:
+        outcomes += [full_disk(), stopped_under_load()]
+        DOCUMENT.write_text(report(outcomes))
+    print(report(outcomes))
     return int(any(outcome.complaints for outcome in outcomes))
 
 
@@ -165,7 +168,7 @@ def stopped_under_load():
                 each.join()
             victim.process.wait(60)
         outcome.complaints = [
-            c for c in outcome.complaints if "refused" not in c and "cut" not in c
+            c for c in outcome.complaints if "Connection" not in c and "cut" not in c
         ]
         outcome.complaints += [f"lost: {status}" for status in sent_before]
     finally:
@@ -193,4 +196,4 @@ def report(outcomes):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
