@@ -86,7 +86,7 @@ def curl(arguments: list[str]):
 
 def our_text() -> dict[str, str]:
     """Every text file of our own, by its path; vendored files are others' words."""
-    paths = [path for path in ROOT.iterdir() if path.is_file()]
+    paths = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     paths += [path for folder in FOLDERS for path in ROOT.glob(f"{folder}/**/*") if path.is_file()]
     ours = [path for path in paths if not {"vendor", "__pycache__"} & set(path.parts)]
     return {
