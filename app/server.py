@@ -62,6 +62,7 @@ def serve(app: FastAPI, settings: Settings) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        loop="asyncio",  # the one that is tested, whatever else is installed
         http=guarded(_receipt_limits(settings)),
         ws="none",
         log_config=None,  # ours, see app.observability

@@ -40,6 +40,7 @@ def served(app, limits=QUICK):
     config = uvicorn.Config(
         app,
         port=0,
+        loop="asyncio",  # as app.server has it
         http=guarded(limits),
         log_level="critical",
         ws="none",
