@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from app.schemas import ClusterAnswer, CompressAnswer, ElbowAnswer
     from app.service import Service
     from app.settings import Settings
+    from app.tables import Table
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -64,6 +65,32 @@ def _options(
         return command
 
     return decorate
+
+
+def _table_options(command: Command) -> Command:
+    """Give a command the options that say how to read CSV."""
+    for option in reversed(
+        (
+            click.option("--columns", metavar="NAMES", help="of CSV: names, or numbers from 1"),
+            click.option("--weights", metavar="NAME", help="column of how much each row counts"),
+            click.option(
+                "--header",
+                type=click.Choice(["auto", "yes", "no"]),
+                default="auto",
+                show_default=True,
+                help="whether the first line holds the names of the columns",
+            ),
+            click.option(
+                "--delimiter",
+                metavar="CHARACTER",
+                default="auto",
+                show_default=True,
+                help="between the columns; auto is a tab, semicolon or comma",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -107,13 +134,15 @@ def compress(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
     "--plot", metavar="FILE", type=click.Path(path_type=Path), help=".svg or .png to draw"
 )
 @click.option("--json", "as_json", is_flag=True, help="answer as over HTTP")
+@_table_options
 @_options(ElbowOptions)
-def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Given) -> None:
-    """Print WCSS against k, of a picture, or of points as JSON or as a file named .csv."""
+def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Any) -> None:
+    """Print WCSS against k, of a picture or of points, CSV or JSON, and which k criteria pick."""
     if plot:
         _check_plot_name(plot)
+    table = _take_table_options(given)
     options = _parse(ElbowOptions, given)
-    body = _picture_or_points(source)
+    body = _picture_or_points(source, table)
     answer = _run(
         lambda service, on_progress: service.elbow(body, options, on_progress=on_progress)
     )
@@ -149,60 +178,29 @@ def palette(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
 @_SOURCE
 @click.option("-o", "--output", metavar="OUT", type=click.File("w"), default="-", help="CSV file")
 @click.option("--centroids", metavar="FILE", type=click.File("w"), help="CSV file for centroids")
-@click.option("--columns", metavar="NAMES", help="columns to cluster by: names, or numbers from 1")
-@click.option("--weights", metavar="NAME", help="column that says how much each row counts")
-@click.option(
-    "--header",
-    type=click.Choice(["auto", "yes", "no"]),
-    default="auto",
-    show_default=True,
-    help="whether the first line holds the names of the columns",
-)
-@click.option("--delimiter", default=",", show_default=True, help="between the columns")
 @click.option("--json", "as_json", is_flag=True, help="answer as over HTTP")
+@_table_options
 @_options(ClusterOptions)
 def cluster(
-    source: BinaryIO,
-    output: TextIO,
-    centroids: TextIO | None,
-    *,
-    as_json: bool,
-    columns: str | None,
-    weights: str | None,
-    header: str,
-    delimiter: str,
-    **given: Given,
+    source: BinaryIO, output: TextIO, centroids: TextIO | None, *, as_json: bool, **given: Any
 ) -> None:
     """Write points, CSV or JSON, with the cluster of each as one more column."""
-    from app.points import looks_like_points, parse_points
-    from app.tables import read_table, write_rows
+    from app.tables import write_rows
 
+    as_csv = _take_table_options(given)
     options = _parse(ClusterOptions, given)
-    body = source.read()
-    with _spoken_errors():
-        if looks_like_points(body):
-            if columns or weights:
-                raise BadParameter.of("columns", columns or weights, "for CSV, not JSON")
-            points, rows = parse_points(body), None
-            names: tuple[str, ...] = tuple(str(j + 1) for j in range(points.points.shape[1]))
-            header_row: tuple[str, ...] = ()
-        else:
-            table = read_table(
-                body, columns=columns, weights=weights, header=header, delimiter=delimiter
-            )
-            points, rows, names = table.points, table.rows, table.columns
-            header_row = table.header
+    table = _read_points(source.read(), as_csv)
     answer = _run(
-        lambda service, on_progress: service.cluster(points, options, on_progress=on_progress)
+        lambda service, on_progress: service.cluster(table.points, options, on_progress=on_progress)
     )
     if as_json:
         output.write(f"{answer.model_dump_json(indent=2)}\n")
     else:
-        labelled = zip(rows or points.points.tolist(), answer.labels, strict=True)
-        lines: list[list[object]] = [[*header_row, "label"]] if header_row else []
-        output.write(write_rows([*lines, *([*row, label] for row, label in labelled)], delimiter))
+        lines: list[list[object]] = [[*table.header, "label"]] if table.header else []
+        lines += ([*row, label] for row, label in zip(table.rows, answer.labels, strict=True))
+        output.write(write_rows(lines, table.delimiter))
     if centroids:
-        centroids.write(write_rows([names, *answer.centroids], delimiter))
+        centroids.write(write_rows([table.columns, *answer.centroids], table.delimiter))
     _report_clusters(answer)
 
 
@@ -212,20 +210,22 @@ def cluster(
 )
 @_SOURCE
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), required=True)
+@_table_options
 @_options(PlotOptions)
-def plot(kind: str, source: BinaryIO, output: Path, **given: Given) -> None:
+def plot(kind: str, source: BinaryIO, output: Path, **given: Any) -> None:
     """Draw a picture or points, as .svg or .png; `elbow --plot` draws the curve.
 
     KIND is before-after (a picture, and the same in k colours), cube (its colours in the RGB cube
     with their centroids), steps (Lloyd's iteration on points in the plane, from random ones of
-    them) or trap (where many random and many k-means++ starts end). Points are a file named .csv,
-    or JSON.
+    them) or trap (where many random and many k-means++ starts end). Points are CSV, in a file
+    named .csv or with --columns, or JSON.
     """
     from app.plots.requests import draw_comparison, draw_request
 
     _check_plot_name(output)
+    table = _take_table_options(given)
     options = _parse(PlotOptions, given)
-    body = _picture_or_points(source)
+    body = _picture_or_points(source, table)
     plot_format: PlotFormat = "svg" if output.suffix.lower() == ".svg" else "png"
     if kind != "before-after":
         with _spoken_errors():
@@ -374,15 +374,39 @@ def _report_clusters(answer: "ClusterAnswer") -> None:
     _warn(answer.warnings)
 
 
-def _picture_or_points(source: BinaryIO) -> "bytes | Points":
-    """Read what is to have a curve; only its name tells CSV from a picture."""
-    body = source.read()
-    if not str(getattr(source, "name", "")).lower().endswith(".csv"):
-        return body
-    from app.tables import read_table
+def _take_table_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a command's options those that say how to read CSV."""
+    return {name: given.pop(name) for name in ("columns", "weights", "header", "delimiter")}
+
+
+def _read_points(body: bytes, as_csv: dict[str, Any]) -> "Table":
+    """Read points that are to be written again with their labels."""
+    from app.points import looks_like_points, parse_points
+    from app.tables import Table, read_table
 
     with _spoken_errors():
-        return read_table(body).points
+        if not looks_like_points(body):
+            return read_table(body, **as_csv)
+        if asked := as_csv["columns"] or as_csv["weights"]:
+            raise BadParameter.of("columns", asked, "for CSV, not JSON")
+        points = parse_points(body)
+    rows = points.points.tolist()
+    return Table(
+        points=points,
+        columns=tuple(str(j + 1) for j in range(len(rows[0]))),
+        header=(),
+        rows=rows,
+        delimiter=",",
+    )
+
+
+def _picture_or_points(source: BinaryIO, as_csv: dict[str, Any]) -> "bytes | Points":
+    """Read what is to have a curve; its name, or columns asked for, tell CSV from a picture."""
+    body = source.read()
+    is_named_csv = str(getattr(source, "name", "")).lower().endswith((".csv", ".tsv"))
+    if is_named_csv or as_csv["columns"] or as_csv["weights"]:
+        return _read_points(body, as_csv).points
+    return body
 
 
 def _warn(warnings: tuple[str, ...]) -> None:
@@ -391,12 +415,16 @@ def _warn(warnings: tuple[str, ...]) -> None:
 
 
 def _table(answer: "ElbowAnswer") -> str:
-    """WCSS for each k, and where the knee is."""
+    """WCSS for each k, where the knee is, and what each criterion picks and means."""
     rows = [
         f"{point.k:4d}  {point.wcss:14.6g}{'  <- knee' if point.k == answer.knee else ''}"
         for point in answer.curve
     ]
-    return "\n".join([f"{'k':>4}  {'WCSS':>14}", *rows])
+    said = [
+        f"{name}: {criterion.k or 'none'}, {criterion.meaning}"
+        for name, criterion in answer.criteria.items()
+    ]
+    return "\n".join([f"{'k':>4}  {'WCSS':>14}", *rows, "", *said])
 
 
 def _check_plot_name(path: Path) -> None:

@@ -7,28 +7,33 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from app.errors import BadParameter, BadPoints
 from app.points import LARGEST, Points
 
+DELIMITERS = ("\t", ";", ",")  # in which order "auto" looks: a comma may be a decimal one
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A CSV file, read.
+    """A table of points, read from CSV or JSON, with what is needed to write it again.
 
     Attributes:
         points: Its chosen columns.
         columns: Their names; numbers from 1 where there is no header.
         header: The first line, empty where it holds numbers.
         rows: Every row as it was, all columns.
+        delimiter: What stood between the columns.
     """
 
     points: Points
     columns: tuple[str, ...]
     header: tuple[str, ...]
-    rows: list[list[str]]
+    rows: list[list[Any]]
+    delimiter: str
 
 
 def read_table(
@@ -37,7 +42,7 @@ def read_table(
     columns: str | None = None,
     weights: str | None = None,
     header: str = "auto",
-    delimiter: str = ",",
+    delimiter: str = "auto",
 ) -> Table:
     r"""Read points from CSV.
 
@@ -47,7 +52,8 @@ def read_table(
         weights: Name or number of the column that says how much each row counts.
         header: "yes" or "no"; "auto" takes the first line for one if it holds no number that is
             asked for, or one that is not a number.
-        delimiter: One character.
+        delimiter: One character; "auto" takes the first of tab, semicolon and comma that divides
+            the first line.
 
     Returns:
         The table.
@@ -60,9 +66,12 @@ def read_table(
         >>> read_table(b"name,x,y\na,1,2\nb,3,4\n", columns="x,y").points.points.shape
         (2, 2)
     """
-    if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise BadParameter.of("delimiter", delimiter, "one character, such as , or ;")
-    lines = _read_lines(encoded, delimiter)
+    if delimiter != "auto" and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise BadParameter.of("delimiter", delimiter, "auto, or one character, such as , or ;")
+    text = _decode(encoded)
+    if delimiter == "auto":
+        delimiter = _delimiter_of(text)
+    lines = _read_lines(text, delimiter)
     names = _header_of(lines, columns, weights, header)
     body = lines[1:] if names else lines
     if not body:
@@ -86,6 +95,7 @@ def read_table(
         columns=tuple(names[at] if names else str(at + 1) for at in chosen),
         header=names,
         rows=[row for _, row in body],
+        delimiter=delimiter,
     )
 
 
@@ -101,13 +111,22 @@ def write_rows(rows: Sequence[Sequence[object]], delimiter: str = ",") -> str:
     return text.getvalue()
 
 
-def _read_lines(encoded: bytes, delimiter: str) -> list[tuple[int, list[str]]]:
-    """Give every row with fields, and the line it ends on; all of one width."""
+def _decode(encoded: bytes) -> str:
     try:
-        text = encoded.decode("utf-8-sig")
+        return encoded.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = encoded.count(b"\n", 0, error.start) + 1
         raise BadPoints(f"line {line}: the table is no UTF-8 text.") from error
+
+
+def _delimiter_of(text: str) -> str:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    divides = (each for each in DELIMITERS if len(next(csv.reader([first], delimiter=each))) > 1)
+    return next(divides, ",")
+
+
+def _read_lines(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Give every row with fields, and the line it ends on; all of one width."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         numbered = [(reader.line_num, row) for row in reader]
@@ -150,8 +169,13 @@ def _column_at(option: str, asked: str, names: tuple[str, ...], width: int) -> i
 
 def _number(row: list[str], at: int, line: int, names: tuple[str, ...]) -> float:
     text = row[at].strip()
+    if not text:
+        raise BadPoints(f"line {line}, {_called(at, names)}: there is no number.")
     if not _is_number(text):
-        raise BadPoints(f"line {line}, {_called(at, names)}: {text[:40]!r} is not a number.")
+        is_decimal = _is_number(text.replace(",", ".", 1))
+        advice = "write 1.5, not 1,5" if is_decimal else "--columns says which to take"
+        where = f"line {line}, {_called(at, names)}"
+        raise BadPoints(f"{where}: {text[:40]!r} is not a number; {advice}.")
     value = float(text)
     if not abs(value) <= LARGEST:
         raise BadPoints(f"line {line}, {_called(at, names)}: {text[:40]} is not finite.")

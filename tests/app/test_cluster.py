@@ -1,5 +1,7 @@
 """POST /cluster and `gpu-kmeans cluster`: points in, centroids and labels out."""
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -10,7 +12,7 @@ from app.cli import main
 from app.errors import BadParameter, BadPoints
 from app.options import ClusterOptions
 from app.tables import read_table
-from gpu_kmeans import kmeans
+from gpu_kmeans import elbow, kmeans
 
 POINTS = [[0.0, 0.0], [1.0, 0.0], [9.0, 9.0], [9.0, 8.0], [-7.0, 5.0], [-7.0, 6.0]]
 CSV = "name,x,y,w\n" + "".join(f"p{i},{x:g},{y:g},{i + 1}\n" for i, (x, y) in enumerate(POINTS))
@@ -231,6 +233,23 @@ def test_a_header_of_numbers_must_be_named_one():
     assert len(read_table(b"2020;2021\n3;4\n", header="yes", delimiter=";").points.points) == 1
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_what_stands_between_the_columns_is_found_out_and_written_again(run, delimiter):
+    lines = ['"x, 1";"y"', "0;0", '"1";0', "9;9"]
+    text = "\n".join(line.replace(";", delimiter) for line in lines)
+
+    result = run("-", "-k", 2, stdin=text.encode())
+
+    assert result.exit_code == 0, result.output
+    rows = list(csv.reader(io.StringIO(result.stdout), delimiter=delimiter))
+    assert rows[0] == ["x, 1", "y", "label"]
+    assert [row[:2] for row in rows[1:]] == [["0", "0"], ["1", "0"], ["9", "9"]]
+
+
+def test_a_single_column_has_nothing_between():
+    assert read_table(b"1\n2\n").points.points.tolist() == [[1], [2]]
+
+
 def test_columns_go_by_name_or_number_and_in_that_order():
     read = read_table(CSV.encode(), columns="y, 2")
 
@@ -244,7 +263,9 @@ def test_columns_go_by_name_or_number_and_in_that_order():
         (b"", {}, "no rows"),
         (b"x,y\n", {}, "no rows"),
         (b"x,y\n1,2\n3,four\n", {}, "line 3, column 'y': 'four' is not a number"),
-        (b"1,2\n3,\n", {}, "line 2, column 2: '' is not a number"),
+        (b"1,2\n3,\n", {}, "line 2, column 2: there is no number"),
+        (b"x;y\n1;2\n3;4,5\n", {}, "line 3, column 'y': '4,5' is not a number; write 1.5, not 1,5"),
+        (b"name,x\na,1\n", {}, "line 2, column 'name': 'a' is not a number; --columns says which"),
         (b"x,y\n1,2\n\n3,inf\n", {}, "line 4, column 'y': inf is not finite"),
         (b"x,y\nnan,2\n", {}, "line 2, column 'x': nan is not finite"),
         (b"x,y\n1,2\n3\n", {}, "line 3: 1 columns, where line 1 has 2"),
@@ -301,11 +322,29 @@ def test_the_command_has_the_words_of_its_door():
     assert {f"--{name.replace('_', '-')}" for name in ClusterOptions.model_fields} <= flags
 
 
-def test_elbow_takes_a_csv_file(tmp_path):
-    path = tmp_path / "points.csv"
-    path.write_text("x,y\n0,0\n1,0\n9,9\n")
+def test_elbow_takes_a_csv_file_and_its_columns_and_says_what_criteria_pick(table):
+    result = CliRunner().invoke(
+        main, ["elbow", str(table), "--columns", "x,y", "--weights", "w", "--k-max", "5"]
+    )
 
-    result = CliRunner().invoke(main, ["elbow", str(path), "--metric", "cityblock"])
+    answer = elbow(np.array(POINTS), 5, weights=np.arange(1, 7))
+    assert result.exit_code == 0, result.output
+    for name, criterion in answer.criteria.items():
+        assert f"{name}: {criterion.k}, {criterion.meaning}" in result.stdout
+
+
+def test_columns_asked_for_make_standard_input_csv():
+    result = CliRunner().invoke(main, ["elbow", "-", "--columns", "x,y"], input=CSV.encode())
 
     assert result.exit_code == 0, result.output
-    assert len(result.stdout.splitlines()) >= 4
+
+
+def test_plot_takes_the_columns_of_a_csv_file(table, tmp_path):
+    drawing = tmp_path / "steps.svg"
+
+    result = CliRunner().invoke(
+        main, ["plot", "steps", str(table), "-o", str(drawing), "-k", "2", "--columns", "x,y"]
+    )
+
+    assert result.exit_code == 0, result.output
+    assert drawing.read_bytes().startswith(b"<?xml")
