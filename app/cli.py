@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, cast
 
 import click
 
@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from app.engine import OnProgress
     from app.plots import PlotFormat
     from app.points import Points
-    from app.schemas import ClusterAnswer, CompressAnswer, ElbowAnswer
+    from app.schemas import (
+        ClusterAnswer,
+        CompressAnswer,
+        ElbowAnswer,
+        PaletteAnswer,
+        SharedPaletteAnswer,
+    )
     from app.service import Service
     from app.settings import Settings
     from app.tables import Table
@@ -113,15 +119,20 @@ def main() -> None:
     defaults={"effort": _EFFORT, "format": "what the name of OUT ends in, else png"},
 )
 def compress(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
-    """Write a picture in k colours."""
+    """Write a picture in k colours.
+
+    --palette also takes a file that `gpu-kmeans palette` has written, in any of its formats. It may
+    serve other pictures too: what in it is not opaque is taken for an opaque picture as well.
+    """
     ending = Path(getattr(output, "name", "")).suffix.lower().removeprefix(".")
     usual = {"effort": _EFFORT, "format": ending if ending in {"webp", "gif"} else "png"}
     given |= {name: (text,) for name, text in usual.items() if not given[name]}
+    given["palette"], is_shared = _colors_of_file(given["palette"])
     options = _parse(CompressOptions, given)
     encoded = source.read()
     answer = _run(
         lambda service, on_progress: service.compress(
-            encoded, options, with_curve=False, on_progress=on_progress
+            encoded, options, with_curve=False, is_shared=is_shared, on_progress=on_progress
         )
     )
     output.write(answer.image.data)
@@ -153,20 +164,44 @@ def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Any) -
 
 
 @main.command()
-@_SOURCE
+@click.argument("source", metavar="[IN]", type=click.File("rb"), required=False)
 @click.option(
     "-o", "--output", metavar="OUT", type=click.File("wb"), default="-", help="file to write"
 )
+@click.option(
+    "--shared",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="instead of IN: one palette for all pictures in it and below; what is none is skipped",
+)
+@click.option(
+    "--state",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="with --shared: keeps what has been counted; a run that was stopped goes on from it",
+)
 @_options(PaletteOptions)
-def palette(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
-    """Write the colours of a picture: JSON, CSS, GPL, ACT or HEX."""
+def palette(
+    source: BinaryIO | None,
+    output: BinaryIO,
+    shared: Path | None,
+    state: Path | None,
+    **given: Given,
+) -> None:
+    """Write the colours of a picture, or of a folder of them: JSON, CSS, GPL, ACT or HEX."""
     from app.palettes import write_palette
 
     options = _parse(PaletteOptions, given)
-    encoded = source.read()
-    answer = _run(
-        lambda service, on_progress: service.palette(encoded, options, on_progress=on_progress)
-    )
+    if (source is None) is (shared is None) or (state and not shared):
+        raise click.UsageError("one of IN and --shared FOLDER is wanted, --state with the latter")
+    answer: PaletteAnswer | SharedPaletteAnswer
+    if shared:
+        answer = _shared_palette(shared, state, options)
+    else:
+        encoded = cast("BinaryIO", source).read()
+        answer = _run(
+            lambda service, on_progress: service.palette(encoded, options, on_progress=on_progress)
+        )
     if options.format == "json":
         output.write(f"{answer.model_dump_json(indent=2)}\n".encode())
     else:
@@ -299,7 +334,10 @@ def _settings(given: dict[str, Any]) -> "Settings":
         raise click.UsageError(str(error)) from error
 
 
-def _run(use_case: "Callable[[Service, OnProgress | None], Coroutine[None, None, T]]") -> T:
+def _run(
+    use_case: "Callable[[Service, OnProgress | None], Coroutine[None, None, T]]",
+    label: str = "k-means",
+) -> T:
     """Run a use case on a service of its own, with a progress bar."""
     import asyncio
 
@@ -322,7 +360,7 @@ def _run(use_case: "Callable[[Service, OnProgress | None], Coroutine[None, None,
             max_points_bytes=settings.max_points_bytes,
             threads=CapacityLimiter(settings.codec_threads),
         )
-        with _progress_bar() as on_progress:
+        with _progress_bar(label) as on_progress:
             return await use_case(service, on_progress)
 
     with _spoken_errors(), closing(decoder):
@@ -340,14 +378,62 @@ def _spoken_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _progress_bar() -> "Iterator[OnProgress | None]":
+def _progress_bar(label: str) -> "Iterator[OnProgress | None]":
     """A bar on standard error, if somebody is looking at it."""
     if not sys.stderr.isatty():
         yield None
         return
-    with click.progressbar(length=_BAR_STEPS, label="k-means", file=sys.stderr) as bar:
+    with click.progressbar(length=_BAR_STEPS, label=label, file=sys.stderr) as bar:
         yield lambda share: bar.update(max(0, round(_BAR_STEPS * share) - bar.pos))
         bar.update(_BAR_STEPS - bar.pos)
+
+
+def _colors_of_file(texts: Given) -> tuple[Given, bool]:
+    """Put the colours of a file in the place of its name; say whether there was one."""
+    path = Path(texts[0]) if len(texts) == 1 else None
+    try:
+        if path is None or not path.is_file():
+            return texts, False
+    except (OSError, ValueError):  # far too long for a name, or none: colours
+        return texts, False
+    from app.palettes import read_palette
+
+    colors = read_palette(path.read_bytes())
+    if not colors:
+        raise click.BadParameter(f"{path.name!r} holds no colours", param_hint="--palette")
+    return (",".join(colors),), True
+
+
+def _shared_palette(
+    folder: Path, state: Path | None, options: PaletteOptions
+) -> "SharedPaletteAnswer":
+    """Count a folder, going on from the state if there is one, and find its palette."""
+    from app.sharing import share_palette
+
+    n_skipped = 0
+
+    def on_skip(name: str, error: ServiceError) -> None:
+        nonlocal n_skipped
+        n_skipped += 1
+        click.echo(f"skipped: {name}: {error}", err=True)
+
+    try:
+        answer = _run(
+            lambda service, on_progress: share_palette(
+                service, folder, options, state=state, on_progress=on_progress, on_skip=on_skip
+            ),
+            label="counting, k-means",
+        )
+    except OSError as error:
+        raise click.FileError(str(error.filename or folder), error.strerror or "") from error
+    psnr = "exact" if answer.psnr_db is None else f"{answer.psnr_db:.2f} dB"
+    click.echo(
+        f"{answer.input.pictures:,} pictures, {answer.input.pixels:,} pixels, {n_skipped:,} files "
+        f"skipped: {answer.input.unique_colors:,} colours -> {answer.k} ({answer.k_reason}), "
+        f"PSNR {psnr}, WCSS {answer.wcss:.6g}",
+        err=True,
+    )
+    return answer
 
 
 def _report(answer: "CompressAnswer") -> None:

@@ -1,16 +1,86 @@
-"""The colours of a palette in the formats other programs read."""
+"""The colours of a palette, as entries of an answer and in the formats other programs read."""
 
+import json
+import re
 from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int64, UInt8
 
 from app.schemas import PaletteEntry
 
+_RGB = 3  # channels before alpha
+
 _ACT_ENTRIES = 256
+_ACT_SIZES = (768, 772)  # without and with the number of entries
 MEDIA_TYPES = {
     "css": "text/css; charset=utf-8",
     "gpl": "text/plain; charset=utf-8",
     "hex": "text/plain; charset=utf-8",
     "act": "application/octet-stream",
 }
+
+
+def palette_entries(
+    colors: UInt8[np.ndarray, "m c"], counts: Int64[np.ndarray, " m"]
+) -> list[PaletteEntry]:
+    """Describe colours, sRGB with straight alpha if any, by how many pixels have them.
+
+    Never raises.
+
+    Example:
+        >>> palette_entries(np.array([[255, 0, 0]], np.uint8), np.array([4]))[0].share
+        1.0
+    """
+    n_pixels = int(counts.sum())
+    return [
+        PaletteEntry(
+            hex=f"#{bytes(color[:_RGB]).hex()}",
+            rgb=tuple(color[:_RGB]),
+            alpha=color[_RGB] if len(color) > _RGB else None,
+            count=count,
+            share=count / n_pixels,
+        )
+        for color, count in zip(colors.tolist(), counts.tolist(), strict=True)
+    ]
+
+
+def read_palette(content: bytes) -> list[str]:
+    r"""Read the colours of a file that `write_palette`, or `/palette` as JSON, has written.
+
+    Args:
+        content: CSS, GPL, ACT, HEX or JSON; the content tells which.
+
+    Returns:
+        `#rrggbb` or `#rrggbbaa` of each, in order; none where there are none.
+
+    Never raises.
+
+    Example:
+        >>> read_palette(b"000000\nffffff80")
+        ['#000000', '#ffffff80']
+    """
+    if len(content) in _ACT_SIZES:
+        n_colors = int.from_bytes(content[-4:-2]) if len(content) > min(_ACT_SIZES) else 0
+        triples = [content[i : i + 3] for i in range(0, 3 * (n_colors or _ACT_ENTRIES), 3)]
+        return [f"#{triple.hex()}" for triple in triples]
+    text = content.decode(errors="replace").strip()
+    if text.startswith("{"):
+        return _json_colors(text)
+    if text.startswith("GIMP Palette"):
+        rows = re.findall(r"^\s*(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\b", text, re.MULTILINE)
+        return ["#" + "".join(f"{min(255, int(level)):02x}" for level in row) for row in rows]
+    hex_color = r"[0-9a-fA-F]{6}(?:[0-9a-fA-F]{2})?\b"
+    pattern = rf"#({hex_color})" if "#" in text else rf"^({hex_color})"
+    return [f"#{digits.lower()}" for digits in re.findall(pattern, text, re.MULTILINE)]
+
+
+def _json_colors(text: str) -> list[str]:
+    try:
+        entries = [PaletteEntry.model_validate(entry) for entry in json.loads(text)["palette"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [_hex(entry) for entry in entries]
 
 
 def write_palette(entries: Sequence[PaletteEntry], palette_format: str) -> bytes:

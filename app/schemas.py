@@ -125,6 +125,30 @@ class PaletteAnswer(_Answer):
     warnings: Warnings
 
 
+class PicturesInput(_Answer):
+    """The pictures that came, their colours added up."""
+
+    pictures: int
+    pixels: int
+    unique_colors: int = Field(description="merged ones as one")
+    cell_levels: int = Field(description="levels of a channel merged into one; 1 where exact")
+
+
+class SharedPaletteAnswer(_Answer):
+    """The palette of many pictures; see `PaletteAnswer`."""
+
+    input: PicturesInput
+    k: int
+    k_reason: str
+    centroids: list[list[float]]
+    palette: list[PaletteEntry]
+    wcss: float = Field(description="of the colours added up, in these, RGB units")
+    wcss_bounds: tuple[float, float] = Field(description="between which that of the pictures is")
+    psnr_db: float | None
+    engine: FitEngine
+    warnings: Warnings
+
+
 class CompressAnswer(PaletteAnswer):
     """A picture in k colours, its colours and its elbow curve."""
 

@@ -27,6 +27,7 @@ from app.options import (
     add_options,
     allowed,
 )
+from app.palettes import palette_entries
 from app.points import Points, looks_like_points
 from app.schemas import (
     ClusterAnswer,
@@ -39,7 +40,6 @@ from app.schemas import (
     EncodedPicture,
     FitEngine,
     PaletteAnswer,
-    PaletteEntry,
     PictureCurvePoint,
     PictureInput,
     PointsInput,
@@ -79,16 +79,25 @@ class Service:
         options: CompressOptions,
         *,
         with_curve: bool,
+        is_shared: bool = False,
         on_progress: OnProgress | None = None,
     ) -> CompressAnswer:
         """Give a picture in k colours, its colours and, if wanted, its elbow curve.
+
+        A palette that is shared may have been made for pictures with alpha too: what in it is not
+        opaque is taken for a picture without as well, so that an entry has one index in all.
 
         Raises:
             ServiceError: The picture does not decode, or an option does not fit it.
         """
         async with self._decoded(encoded) as (picture, decode_ms):
             return await self._compress(
-                picture, decode_ms, options, with_curve=with_curve, on_progress=on_progress
+                picture,
+                decode_ms,
+                options,
+                with_curve=with_curve,
+                is_shared=is_shared,
+                on_progress=on_progress,
             )
 
     async def _compress(
@@ -98,10 +107,13 @@ class Service:
         options: CompressOptions,
         *,
         with_curve: bool,
+        is_shared: bool,
         on_progress: OnProgress | None,
     ) -> CompressAnswer:
         pixels = pixels_for(picture, options.format)
-        keywords = _given(options, leave_out=_OF_THE_FILE | {"curve", "palette", "reserve"})
+        if is_shared:
+            pixels = _with_alpha(pixels)
+        keywords = given(options, leave_out=_OF_THE_FILE | {"curve", "palette", "reserve"})
         has_alpha = pixels.shape[2] > _RGB
         for name in ("palette", "reserve"):
             if (colors := getattr(options, name)) is not None:
@@ -149,7 +161,7 @@ class Service:
         options: PaletteOptions,
         on_progress: OnProgress | None,
     ) -> PaletteAnswer:
-        keywords = _given(options, leave_out={"format"})
+        keywords = given(options, leave_out={"format"})
         job = QuantizeJob(pixels=picture.pixels, options=keywords, on_progress=on_progress)
         outcome = await self.compute(job)
         return PaletteAnswer(
@@ -270,9 +282,23 @@ class Service:
         return result, 1e3 * (time.perf_counter() - started_at)
 
 
-def _given(options: PaletteOptions | CompressOptions, leave_out: set[str]) -> dict[str, Any]:
-    """Only what was asked for goes on, so that the library's defaults hold everywhere."""
+def given(options: PaletteOptions | CompressOptions, leave_out: set[str]) -> dict[str, Any]:
+    """Only what was asked for goes on, so that the library's defaults hold everywhere.
+
+    Never raises.
+
+    Example:
+        >>> given(PaletteOptions(k=9, format="css"), {"format"})
+        {'k': 9}
+    """
     return options.model_dump(exclude_unset=True, exclude=leave_out)
+
+
+def _with_alpha(pixels: np.ndarray) -> np.ndarray:
+    """Say of each pixel that it is opaque, where nothing is said of alpha."""
+    if pixels.shape[2] > _RGB:
+        return pixels
+    return np.concatenate([pixels, np.full_like(pixels[..., :1], _OPAQUE)], axis=2)
 
 
 def _color_array(name: str, colors: str, *, has_alpha: bool) -> np.ndarray:
@@ -297,7 +323,7 @@ def _colors(picture: DecodedPicture, outcome: Outcome[QuantizedImage]) -> dict[s
         "k": quantized.k,
         "k_reason": quantized.k_reason,
         "centroids": quantized.centroids.tolist(),
-        "palette": _entries(quantized),
+        "palette": palette_entries(np.asarray(quantized.palette), np.asarray(quantized.counts)),
         "wcss": quantized.wcss,
         "psnr_db": quantized.psnr_db,
         "engine": FitEngine(
@@ -310,20 +336,6 @@ def _colors(picture: DecodedPicture, outcome: Outcome[QuantizedImage]) -> dict[s
         ),
         "warnings": (*picture.warnings, *quantized.warnings),
     }
-
-
-def _entries(quantized: QuantizedImage) -> list[PaletteEntry]:
-    n_pixels = quantized.indices.size
-    return [
-        PaletteEntry(
-            hex=f"#{bytes(color[:_RGB]).hex()}",
-            rgb=tuple(color[:_RGB]),
-            alpha=color[_RGB] if len(color) > _RGB else None,
-            count=count,
-            share=count / n_pixels,
-        )
-        for color, count in zip(quantized.palette.tolist(), quantized.counts.tolist(), strict=True)
-    ]
 
 
 def _picture_input(picture: DecodedPicture) -> PictureInput:

@@ -291,8 +291,8 @@ def quantize_batch(
         min_psnr=min_psnr,
         space=space,
         dither=check_number("dither", dither, low=0, high=1),
-        palette=None if palette is None else _check_palette(palette),
-        reserve=None if reserve is None else _check_palette(reserve, "reserve"),
+        palette=None if palette is None else check_palette(palette),
+        reserve=None if reserve is None else check_palette(reserve, "reserve"),
         curve=curve,
         init=init,
         n_init=n_init,
@@ -315,7 +315,27 @@ def _quantize(
     engine: Backend, pixels: Tensor, options: QuantizeOptions, report: Progress
 ) -> QuantizedImage:
     """Go the one way through, for one picture."""
-    histogram = Histogram.from_pixels(pixels, engine)
+    return quantize_histogram(engine, Histogram.from_pixels(pixels, engine), options, report)
+
+
+def quantize_histogram(
+    engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
+) -> QuantizedImage:
+    """Go on from where the colours are counted.
+
+    Args:
+        engine: Who computes.
+        histogram: Of a picture.
+        options: What the caller chose.
+        report: Told the share of the work done.
+
+    Returns:
+        The picture, on the engine's device.
+
+    Raises:
+        ShapeError: A palette given has alpha, and the picture has none.
+        OptionError: Colours given are too many.
+    """
     if options.palette is not None:
         image = _draw(engine, histogram, _given(options.palette, histogram), options)
         ks = curve_ks(image.k)
@@ -395,8 +415,9 @@ def _meets(db: float | None, options: QuantizeOptions) -> bool:
     return db is None or db >= options.min_psnr
 
 
-def _working_shape(histogram: Histogram) -> tuple[int, int, int]:
-    return (*histogram.shape[:2], histogram.colors.shape[1])
+def _working_shape(histogram: Histogram) -> tuple[int, int]:
+    """Pixels and channels: as many pixels as were counted, which a tally has in no plane."""
+    return int(histogram.counts.sum()), histogram.colors.shape[1]
 
 
 def _no_knee(curve: ElbowCurve, image: QuantizedImage) -> tuple[str, ...]:
@@ -576,7 +597,13 @@ def _given(colors: Tensor, histogram: Histogram, name: str = "palette") -> Palet
     return palette
 
 
-def _check_palette(palette: object, name: str = "palette") -> Tensor:
+def check_palette(palette: object, name: str = "palette") -> Tensor:
+    """Take the colours of a caller, uint8 (m, 3) or (m, 4).
+
+    Raises:
+        ShapeError: They are of another shape or type.
+        OptionError: They are none, or too many.
+    """
     colors = as_tensor(name, palette)
     if colors.dtype != torch.uint8 or colors.ndim != 2 or colors.shape[1] not in (3, 4):  # noqa: PLR2004
         raise ShapeError(f"a {name} must be uint8 (m, 3) or (m, 4), got {tuple(colors.shape)}")

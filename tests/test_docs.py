@@ -98,9 +98,12 @@ def our_text() -> dict[str, str]:
 
 @pytest.fixture
 def folder_with_a_photo(tmp_path, monkeypatch):
-    """The working directory of a reader: photo.jpg lies there."""
+    """The working directory of a reader: photo.jpg, a folder of pictures, a palette."""
     photo = Image.fromarray(load_sample_image("china.jpg"))
     photo.resize((320, 214)).save(tmp_path / "photo.jpg", quality=92)
+    (tmp_path / "pictures").mkdir()
+    photo.resize((32, 21)).save(tmp_path / "pictures" / "photo.png")
+    (tmp_path / "shared.hex").write_text("000000\nffffff\n")
     monkeypatch.chdir(tmp_path)
 
 
