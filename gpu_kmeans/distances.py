@@ -34,7 +34,7 @@ from functools import partial, reduce
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from gpu_kmeans.backends import Accumulated, Backend, Problems
@@ -110,8 +110,10 @@ def place(problem: Problems, values: Float[Tensor, "k d"]) -> Float[Tensor, "k d
 class Metric(Protocol):
     """A distance: a `MeanMetric` or an `OtherMetric`, which say what the members are."""
 
-    def check(self, points: Float[Tensor, "n d"], start: object) -> None:
-        """Refuse points, or first centroids, that this distance cannot tell apart."""
+    def check(
+        self, points: Num[Tensor, "n d"], start: object = None, exists: Tensor | None = None
+    ) -> None:
+        """Refuse points that exist, or first centroids, that this distance cannot tell apart."""
         ...
 
     @property
@@ -162,17 +164,27 @@ class MeanMetric:
     scale: float = 1.0
     power: float = 2.0
 
-    def check(self, points: Float[Tensor, "n d"], start: object) -> None:
+    def check(
+        self, points: Num[Tensor, "n d"], start: object = None, exists: Tensor | None = None
+    ) -> None:
         """Refuse rows of zeros where only directions count.
+
+        Args:
+            points: The table.
+            start: First centroids, where those are given.
+            exists: (n,) which rows of the table do; None for all.
 
         Raises:
             InputError: There is one, among the points or the first centroids.
         """
         if self.name != "cosine":
             return
-        for name, rows in (("points", points), ("init", start)):
-            if isinstance(rows, Tensor) and not bool(rows.any(dim=1).all()):
-                row = int((~rows.any(dim=1)).nonzero()[0])
+        for name, rows, there in (("points", points, exists), ("init", start, None)):
+            if not isinstance(rows, Tensor):
+                continue
+            is_zero = ~rows.any(dim=1) if there is None else ~rows.any(dim=1) & there
+            if bool(is_zero.any()):
+                row = int(is_zero.nonzero()[0])
                 raise InputError(f"{name}: row {row} is all zeros, which has no direction")
 
     def prepare(self, points: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -217,12 +229,20 @@ class OtherMetric:
     norm: float | None = None
     scale: ClassVar[float] = 1.0
 
-    def check(self, points: Float[Tensor, "n d"], start: object) -> None:
+    def check(
+        self, points: Num[Tensor, "n d"], start: object = None, exists: Tensor | None = None
+    ) -> None:
         """Refuse points whose distances to that power no float holds.
+
+        Args:
+            points: The table.
+            start: First centroids, where those are given.
+            exists: (n,) which rows of the table do; None for all.
 
         Raises:
             OptionError: They are too far apart, or too near, for p.
         """
+        points = points if exists is None else points[exists]
         rows = torch.cat([points, start]) if isinstance(start, Tensor) else points
         spread = float((rows.amax(dim=0).double() - rows.amin(dim=0).double()).max())
         if spread and not _SMALLEST < self.power * math.log10(spread) < _LARGEST:

@@ -145,7 +145,7 @@ def elbow(
     rows, masses = check_points(points, weights)
     engine = backend_for(rows.device, backend)
     exists = masses > 0
-    distance.check(rows[exists], None)
+    distance.check(rows, exists=exists)
     rows = distance.prepare(rows)
     problem = engine.pack([rows[exists]], [masses[exists]], is_integral=False)
     if distance is not EUCLIDEAN:

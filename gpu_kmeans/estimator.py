@@ -35,8 +35,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 
 from gpu_kmeans.backends import Accumulated, Backend, backend_for
-from gpu_kmeans.backends.reference import sq_distances
 from gpu_kmeans.checks import as_tensor, check_integer, check_points
+from gpu_kmeans.distances import metric_for
 from gpu_kmeans.errors import DeviceError, InputError, OptionError, ShapeError
 from gpu_kmeans.lloyd import KMeansResult, kmeans
 from gpu_kmeans.tables import count_rows
@@ -67,6 +67,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         copy_x: Taken for compatibility: X is never changed.
         algorithm: "lloyd" or "elkan", taken for compatibility: both name exact algorithms that
             give the same clusters, and what is run is exact Lloyd with a pruning of its own.
+        metric: The distance: "euclidean", "cityblock", "chebyshev", "minkowski" or "cosine", each
+            with an objective and centres of its own, see `gpu_kmeans.kmeans`.
+        p: The exponent of "minkowski", 1 <= p; of nothing else.
         device: Where to compute: "cpu", "cuda", "auto" for CUDA where there is one; None leaves
             tensors where they are and all else on the CPU.
         backend: "auto", or one of `gpu_kmeans.backends.available_backends()`.
@@ -75,7 +78,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         cluster_centers_: (n_clusters, n_features), float32 for float32, else float64. It,
             `labels_` and what the methods return are tensors, on the device of X, where X is one.
         labels_: (n_samples,) int32.
-        inertia_: Weighted sum of squared distances to the centres (WCSS), a float.
+        inertia_: Weighted sum of squared distances to the centres (WCSS), a float; for another
+            metric, of what its objective adds up.
         n_iter_: Iterations of the best start.
         n_features_in_: Features seen by fit.
         feature_names_in_: Their names, where X is a data frame with names that are strings.
@@ -98,6 +102,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         random_state: Any = None,
         copy_x: Any = True,
         algorithm: Any = "lloyd",
+        metric: Any = "euclidean",
+        p: Any = 2.0,
         device: Any = None,
         backend: Any = "auto",
     ) -> None:
@@ -110,6 +116,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.random_state = random_state
         self.copy_x = copy_x
         self.algorithm = algorithm
+        self.metric = metric
+        self.p = p
         self.device = device
         self.backend = backend
 
@@ -138,6 +146,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if len(points) < self.n_clusters:
             raise InputError(f"n_samples={len(points)} should be >= n_clusters={self.n_clusters}.")
         masses = _check_weights(sample_weight, points)
+        exists = None if masses is None else masses > 0
+        metric_for(self.metric, self.p).check(points, exists=exists)  # names the row of X
         rows, masses, inverse = count_rows(points, masses, self._engine(points))
         result = self._best_start(X, points, rows, masses)
         labels, centers = cast("Tensor", result.labels), cast("Tensor", result.centroids)
@@ -216,8 +226,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             X: (n_samples, n_features), of any kind that `fit` takes.
 
         Returns:
-            (n_samples, n_clusters) Euclidean distances; a data frame where `set_output` asks for
-            one.
+            (n_samples, n_clusters) distances by the metric; a data frame where `set_output` asks
+            for one.
 
         Raises:
             NotFittedError: fit was not called.
@@ -227,7 +237,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return self._transform(X)
 
     def score(self, X: object, y: object = None, sample_weight: object = None) -> float:  # noqa: ARG002
-        """Return the negative WCSS of X against the centres.
+        """Return the negative of what `inertia_` would be of X with these centres.
 
         Args:
             X: (n_samples, n_features), of any kind that `fit` takes.
@@ -242,7 +252,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             ValueError: X does not fit.
         """
         accumulated, _ = self._assign(X, sample_weight, labels=False)
-        return -float(accumulated.wcss[0])
+        return -float(accumulated.wcss[0]) * metric_for(self.metric, self.p).scale
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -317,6 +327,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 self.n_clusters,
                 weights=masses,
                 init=init,
+                metric=self.metric,
+                p=self.p,
                 n_init=starts,
                 max_iter=self.max_iter,
                 tol=self.tol,
@@ -352,17 +364,22 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """Run one pass over the distinct rows of X: what it found, and each row's distinct one."""
         check_is_fitted(self)
         points = self._check_rows(X, reset=False)
-        engine = self._engine(points)
-        rows, masses, inverse = count_rows(points, _check_weights(sample_weight, points), engine)
+        metric, engine = metric_for(self.metric, self.p), self._engine(points)
+        masses = _check_weights(sample_weight, points)
+        metric.check(points, exists=None if masses is None else masses > 0)
+        rows, masses, inverse = count_rows(points, masses, engine)
         table, centers = self._promote(rows)
-        table, masses = check_points(table, masses)
+        table, masses = check_points(metric.prepare(table), masses)
         problem = engine.pack([table], [masses], is_integral=False)
         offsets = (0, len(centers))
-        return engine.assign_accumulate(problem, centers, offsets, labels=labels), inverse
+        passes = metric.on(engine)
+        return passes.assign_accumulate(problem, centers, offsets, labels=labels), inverse
 
     def _transform(self, X: object) -> Array:
+        metric = metric_for(self.metric, self.p)
         points, centers = self._promote(self._check_rows(X, reset=False))
-        return _like(sq_distances(points, centers).sqrt_(), X)
+        metric.check(points)
+        return _like(metric.between(metric.prepare(points), centers).to(points.dtype), X)
 
     def _promote(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return points and centres in the wider of their two types."""

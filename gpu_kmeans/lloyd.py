@@ -144,7 +144,7 @@ def kmeans(
     start = _check_init(init, k, rows)
     engine = backend_for(rows.device, backend)
     exists = masses > 0
-    distance.check(rows[exists], start)
+    distance.check(rows, start, exists)
     rows = distance.prepare(rows)
     start = distance.prepare(start) if isinstance(start, Tensor) else start
     problem = engine.pack([rows[exists]], [masses[exists]], is_integral=False)

@@ -266,3 +266,5 @@ def test_a_zero_vector_has_no_direction_unless_it_counts_nothing():
     with pytest.raises(InputError, match="init: row 0 is all zeros"):
         kmeans(points[::2], 1, init=points[1:2], metric="cosine")
     assert kmeans(points, 2, weights=np.array([1, 0, 1]), metric="cosine").wcss == 0
+    with pytest.raises(InputError, match="row 2 is all zeros"):
+        kmeans(np.array([[1, 0], [2, 0], [0, 0]]), 1, weights=np.array([0, 1, 1]), metric="cosine")

@@ -16,7 +16,16 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gpu_kmeans import DeviceError, InputError, KMeans, OptionError, ShapeError, estimator
+from gpu_kmeans import (
+    DeviceError,
+    InputError,
+    KMeans,
+    OptionError,
+    ShapeError,
+    estimator,
+    kmeans,
+)
+from gpu_kmeans.distances import distances
 
 CENTERS = np.array([[0.0, 0.0, 0.0], [4.0, 4.0, 0.0], [0.0, 4.0, 8.0]])
 
@@ -182,6 +191,52 @@ def test_a_tensor_of_other_width_than_the_fit_is_refused():
 
     with pytest.raises(ValueError, match="expecting 3 features"):
         model.predict(torch.zeros(2, 4))
+
+
+# Other distances
+
+
+METRICS = [("cityblock", 2), ("chebyshev", 2), ("minkowski", 3), ("cosine", 2)]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize(("metric", "p"), METRICS)
+def test_another_distance_is_that_of_kmeans_in_every_method(metric, p, kind):
+    X, weights = blobs() + 9, np.arange(90) % 3 + 1.0
+    init = X[:3]
+
+    model = KMeans(3, init=init, metric=metric, p=p).fit(kind(X), sample_weight=weights)
+
+    ours = kmeans(X, 3, weights=weights, init=init, metric=metric, p=p)
+    away = distances(torch.from_numpy(X), torch.from_numpy(ours.centroids), metric, p)
+    np.testing.assert_array_equal(model.cluster_centers_, ours.centroids)
+    np.testing.assert_array_equal(model.labels_, ours.labels)
+    np.testing.assert_array_equal(model.predict(kind(X)), ours.labels)
+    np.testing.assert_allclose(model.transform(kind(X)), away, rtol=1e-12, atol=1e-15)
+    assert model.inertia_ == ours.wcss
+    assert model.score(kind(X), sample_weight=weights) == pytest.approx(-ours.wcss)
+
+
+def test_equal_rows_count_once_under_another_distance_too():
+    X = np.random.default_rng(0).integers(0, 9, (500, 2))
+
+    counted = KMeans(4, init=X[:4], metric="cityblock").fit(X)
+
+    plain = kmeans(X, 4, init=X[:4].astype(float), metric="cityblock")
+    assert counted.inertia_ == plain.wcss
+    np.testing.assert_array_equal(counted.predict(X), counted.labels_)
+
+
+def test_a_row_without_direction_is_named_as_it_stands_in_the_table():
+    X = np.array([[1, 2], [1, 2], [3, 1], [0, 0]])
+
+    with pytest.raises(InputError, match="row 3 is all zeros"):
+        KMeans(2, metric="cosine").fit(X)
+    model = KMeans(2, metric="cosine").fit(X, sample_weight=[1, 1, 1, 0])
+    with pytest.raises(InputError, match="row 3 is all zeros"):
+        model.predict(X)
+    with pytest.raises(InputError, match="row 3 is all zeros"):
+        model.transform(X)
 
 
 # Sparse matrices

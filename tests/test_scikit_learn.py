@@ -28,7 +28,7 @@ def test_it_takes_every_parameter_of_scikit_learn_with_its_default():
 
 
 @parametrize_with_checks(
-    [KMeans()],
+    [KMeans(), KMeans(metric="cityblock")],
     expected_failed_checks=lambda _: {
         "check_sample_weight_equivalence_on_dense_data": RANDOM_SEEDS,
         "check_sample_weight_equivalence_on_sparse_data": RANDOM_SEEDS,
