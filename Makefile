@@ -18,7 +18,7 @@ PINS := pyproject.toml constraints.txt
 EXTRAS := [dev,bench]
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-abuse soak fuzz test-web screenshots setup check format bench bench-looks bench-gpu constraints clean
+.PHONY: help run test test-gpu test-abuse soak fuzz test-web screenshots setup check format bench bench-looks bench-gpu constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ run: $(VENV)/.runtime ## Set up what is needed and serve on http://127.0.0.1:800
 
 test: $(VENV)/.full ## Set everything up and run every test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-gpu: $(VENV)/.full ## Run the tests of the kernels on the GPU; `make test` interprets them
+	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
+		|| { echo "torch sees no GPU here; make test runs the same tests without one"; exit 1; } >&2
+	$(BIN)/python -m pytest tests/test_cuda.py tests/test_cuda_compiled.py tests/test_backends.py $(ARGS)
 
 test-web: $(VENV)/.full ## Run the tests of the page in headless Chromium
 	@command -v chromium >/dev/null \

@@ -17,6 +17,10 @@ settings.register_profile(
 )
 settings.load_profile("gpu-kmeans")
 
+# Without a GPU, Triton's kernels run on the CPU, in an interpreter it must be told of.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 

@@ -3,13 +3,16 @@
 import functools
 
 import numpy as np
+import torch
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.datasets import load_sample_image
 
-from gpu_kmeans.backends import available_backends
+from gpu_kmeans.backends import available_backends, backend_for
+from gpu_kmeans.color import srgb8_to_features
+from gpu_kmeans.histogram import Histogram
 
-BACKENDS = available_backends()
+BACKENDS = tuple(name for name in available_backends() if name != "cuda")  # for the CPU
 SEED = 20_240_229
 
 
@@ -50,6 +53,51 @@ PICTURES = {
     "all-transparent": noise(4, 4, channels=4) * np.array([1, 1, 1, 0], np.uint8),
     "opaque-alpha": np.dstack([noise(8, 9), np.full((8, 9), 255, np.uint8)]),
 }
+
+
+POINTS = {
+    "gaussian": lambda rng, n, d: rng.normal(size=(n, d)),
+    "far-away": lambda rng, n, d: 1000 + rng.normal(size=(n, d)),
+    "ties": lambda rng, n, d: rng.integers(-3, 4, (n, d)) / 10,
+    "copies": lambda rng, n, d: rng.normal(size=(7, d))[rng.integers(7, size=n)],
+    "one-point": lambda rng, n, d: np.tile(rng.normal(size=d), (n, 1)),
+    "line": lambda _, n, d: np.linspace(0, 1, n)[:, None] * np.ones(d),
+    "many-scales": lambda rng, n, d: rng.normal(size=(n, d)) * 10.0 ** rng.integers(-6, 5, (n, 1)),
+}
+
+
+def problem_of(kind, n, d, dtype, k):
+    """Points, weights and centroids: copies of points, ties, duplicates, and one far off."""
+    rng = np.random.default_rng(SEED + n + d)
+    points = POINTS[kind](rng, n, d)
+    near = points[rng.integers(n, size=k)] + rng.choice([0, 0.1], (k, 1))
+    centroids = np.concatenate([near, near[:1], 1e4 + near[-1:]])
+    tensors = (torch.from_numpy(values).to(dtype) for values in (points, centroids))
+    return *tensors, torch.from_numpy(rng.uniform(0.1, 3, n))
+
+
+def assert_sums_agree(ours, theirs, problem):
+    """Equal to rounding: relative to the absolute values that were added up."""
+    size = float((problem.points.double().abs() * problem.weights[:, None]).sum()) + 1e-300
+    square = float((problem.points.double() ** 2 * problem.weights[:, None]).sum()) + 1e-300
+    torch.testing.assert_close(ours.sums, theirs.sums, rtol=0, atol=1e-12 * size)
+    torch.testing.assert_close(ours.masses, theirs.masses, rtol=1e-12, atol=0)
+    torch.testing.assert_close(ours.squares, theirs.squares, rtol=0, atol=1e-12 * square)
+    rounding = torch.finfo(problem.points.dtype).eps  # the tile sums take distances in float64
+    torch.testing.assert_close(ours.wcss, theirs.wcss, rtol=8 * rounding, atol=1e-12 * square)
+    torch.testing.assert_close(ours.utilities, theirs.utilities, rtol=1e-5, atol=1e-5 * square)
+
+
+def color_problem(n, channels, space="rgb", levels=256):
+    """The distinct colours of noise, as a backend gets them: on the grid, in Morton order."""
+    reference = backend_for(torch.device("cpu"), "reference")
+    histogram = Histogram.from_pixels(torch.from_numpy(noise(1, n, channels, levels)), reference)
+    return srgb8_to_features(histogram.colors, space), histogram.counts.double()
+
+
+def assert_bits_agree(ours, theirs):
+    for name in ("sums", "masses", "wcss", "labels", "squares", "utilities"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
 
 
 def blobs(n, d, centers, seed=SEED, spread=1.0):

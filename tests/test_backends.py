@@ -8,7 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from samples import BACKENDS, PICTURES, SEED, noise, photo, same, with_alpha
+from samples import (
+    BACKENDS,
+    PICTURES,
+    POINTS,
+    SEED,
+    assert_bits_agree,
+    assert_sums_agree,
+    color_problem,
+    noise,
+    photo,
+    problem_of,
+    same,
+    with_alpha,
+)
 
 from gpu_kmeans import DeviceError, OptionError, backends, elbow, kmeans, quantize, quantize_batch
 from gpu_kmeans.backends import available_backends, backend_for
@@ -130,39 +143,6 @@ def test_histograms_agree_and_count_every_pixel(engine, n, channels, levels):
     assert (morton_codes(colors).diff() > 0).all()
 
 
-POINTS = {
-    "gaussian": lambda rng, n, d: rng.normal(size=(n, d)),
-    "far-away": lambda rng, n, d: 1000 + rng.normal(size=(n, d)),
-    "ties": lambda rng, n, d: rng.integers(-3, 4, (n, d)) / 10,
-    "copies": lambda rng, n, d: rng.normal(size=(7, d))[rng.integers(7, size=n)],
-    "one-point": lambda rng, n, d: np.tile(rng.normal(size=d), (n, 1)),
-    "line": lambda _, n, d: np.linspace(0, 1, n)[:, None] * np.ones(d),
-    "many-scales": lambda rng, n, d: rng.normal(size=(n, d)) * 10.0 ** rng.integers(-6, 5, (n, 1)),
-}
-
-
-def problem_of(kind, n, d, dtype, k):
-    """Points, weights and centroids: copies of points, ties, duplicates, and one far off."""
-    rng = np.random.default_rng(SEED + n + d)
-    points = POINTS[kind](rng, n, d)
-    near = points[rng.integers(n, size=k)] + rng.choice([0, 0.1], (k, 1))
-    centroids = np.concatenate([near, near[:1], 1e4 + near[-1:]])
-    tensors = (torch.from_numpy(values).to(dtype) for values in (points, centroids))
-    return *tensors, torch.from_numpy(rng.uniform(0.1, 3, n))
-
-
-def assert_sums_agree(ours, theirs, problem):
-    """Equal to rounding: relative to the absolute values that were added up."""
-    size = float((problem.points.double().abs() * problem.weights[:, None]).sum()) + 1e-300
-    square = float((problem.points.double() ** 2 * problem.weights[:, None]).sum()) + 1e-300
-    torch.testing.assert_close(ours.sums, theirs.sums, rtol=0, atol=1e-12 * size)
-    torch.testing.assert_close(ours.masses, theirs.masses, rtol=1e-12, atol=0)
-    torch.testing.assert_close(ours.squares, theirs.squares, rtol=0, atol=1e-12 * square)
-    rounding = torch.finfo(problem.points.dtype).eps  # the tile sums take distances in float64
-    torch.testing.assert_close(ours.wcss, theirs.wcss, rtol=8 * rounding, atol=1e-12 * square)
-    torch.testing.assert_close(ours.utilities, theirs.utilities, rtol=1e-5, atol=1e-5 * square)
-
-
 @pytest.mark.parametrize("kind", POINTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 6], ids="d{}".format)
@@ -215,17 +195,6 @@ def test_a_label_is_the_first_of_the_nearest_centroids(backend, dtype, d):
     assert found.labels.tolist() == square.argmin(axis=1).tolist()
     expected = (square.min(axis=1).astype(np.float64) * weights.numpy()).sum()
     assert float(found.wcss[0]) == pytest.approx(expected, rel=1e-5)
-
-
-def color_problem(n, channels, space="rgb", levels=256):
-    """The distinct colours of noise, as a backend gets them: on the grid, in Morton order."""
-    histogram = Histogram.from_pixels(torch.from_numpy(noise(1, n, channels, levels)), REFERENCE)
-    return srgb8_to_features(histogram.colors, space), histogram.counts.double()
-
-
-def assert_bits_agree(ours, theirs):
-    for name in ("sums", "masses", "wcss", "labels", "squares", "utilities"):
-        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
 
 
 @pytest.mark.parametrize("detail", [False, True], ids=["plain", "detail"])
@@ -495,7 +464,7 @@ def test_the_backends_are_named_best_first():
 def test_the_answer_says_who_computed_it(name):
     image = quantize(PICTURES["noise"], 4, backend=name)
 
-    assert image.backend == (available_backends()[0] if name == "auto" else name)
+    assert image.backend == (BACKENDS[0] if name == "auto" else name)
     assert image.device == "cpu"
 
 

@@ -7,6 +7,7 @@ begins; the centroids likewise. There is no padding, and each problem has its ow
 | --- | --- | --- |
 | `reference` | any device | the definition, in plain PyTorch: what the tests believe |
 | `cpu` | the CPU, with numba | the same answers, with exact tile pruning |
+| `cuda` | CUDA, with Triton | the same again, many problems to a launch |
 
 Pictures are clustered on an integer grid (see `gpu_kmeans.color`), where every distance, sum and
 comparison is exact, so all backends give the same bits. For other points they agree to rounding.
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 # What the eye makes of a pixel and its neighbours, twice over, 2 to each side, in 16 x 16 parts: a
 # picture and its dithering look alike where their colours, weighted so, do.
 BLUR = (1, 4, 6, 4, 1)
-NAMES = ("auto", "reference", "cpu")
+NAMES = ("auto", "reference", "cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Problems:
 
     Attributes:
         points: (n, d) float32 or float64. Integers in floating point where `is_integral`.
-        weights: (n,) float64, positive.
+        weights: (n,) float64, positive; whole numbers where `is_integral`, as counts are.
         offsets: (b + 1,) problem i owns the rows offsets[i]..offsets[i + 1].
         is_integral: The points are whole numbers whose squared distances stay below 2^24, so that
             float32 arithmetic is exact.
@@ -170,7 +171,8 @@ def available_backends() -> tuple[str, ...]:
         >>> "reference" in available_backends()
         True
     """
-    return ("cpu", "reference") if _has_numba() else ("reference",)
+    has_cuda = torch.cuda.is_available() and _why_not_cuda(torch.device("cuda")) is None
+    return (*(["cuda"] if has_cuda else []), *(["cpu"] if _has_numba() else []), "reference")
 
 
 def backend_for(device: torch.device, name: str = "auto") -> Backend:
@@ -189,18 +191,36 @@ def backend_for(device: torch.device, name: str = "auto") -> Backend:
     """
     if name not in NAMES:
         raise OptionError("backend", name, f"one of {', '.join(NAMES)}")
+    if name == "reference":
+        return _reference()
+    if name == "cuda":
+        reason = _why_not_cuda(device)
+        if reason is not None:
+            raise DeviceError(f"the cuda backend cannot run on {device}: {reason}")
+        return _cuda()
     if name == "cpu" and not _has_numba():
         raise DeviceError("the cpu backend needs numba: install it, or use backend='reference'")
     if name == "cpu" and device.type != "cpu":
         raise DeviceError(f"the cpu backend takes no tensors on {device}; use backend='auto'")
-    if name == "reference" or device.type != "cpu":
-        return _reference()
-    return _cpu() if _has_numba() else _fallback()
+    if device.type == "cpu":
+        return _cpu() if _has_numba() else _fallback("numba is not installed")
+    reason = _why_not_cuda(device)
+    return _cuda() if reason is None else _fallback(f"no cuda backend on {device}: {reason}")
 
 
 @functools.cache
 def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
+def _why_not_cuda(device: torch.device) -> str | None:
+    """Say what keeps the cuda backend from running on a device; None if nothing does."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    from gpu_kmeans.backends.cuda.trial import why_not
+
+    return why_not(device)
 
 
 @functools.cache
@@ -218,6 +238,13 @@ def _cpu() -> Backend:
 
 
 @functools.cache
-def _fallback() -> Backend:
-    logger.warning("numba is not installed: the reference backend serves, many times slower")
+def _cuda() -> Backend:
+    from gpu_kmeans.backends.cuda.backend import CudaBackend  # so does Triton
+
+    return CudaBackend()
+
+
+@functools.cache
+def _fallback(reason: str) -> Backend:
+    logger.warning("%s: the reference backend serves, many times slower", reason)
     return _reference()

@@ -1,0 +1,281 @@
+"""The contract of `gpu_kmeans.backends.Backend` on CUDA, by Triton kernels.
+
+| loop | is |
+| --- | --- |
+| colours of a picture | one launch a pass, exact sums by integer atomics (`passes.color_pass`) |
+| other points | labels, then sums of fixed chunks in their order (`passes.add_up`) |
+| seeding | two launches a seed, for all problems at once (`seeds`) |
+| searching and descending on pictures | no wait for the device within (`walks`) |
+
+Launches are asynchronous: nothing here waits for the device, but where the size of an answer
+depends on it (how many colours there are, how many seeds). Under Triton's interpreter the same code
+takes tensors on the CPU: that is how it is tested where there is no GPU.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+import triton
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from gpu_kmeans.backends import BLUR, Accumulated, Problems
+from gpu_kmeans.backends.cuda import colors as pixel_kernels
+from gpu_kmeans.backends.cuda import passes, seeds
+from gpu_kmeans.backends.cuda.layout import BOXED_DIMENSIONS, Tiles, as_int32, lay_out, to_device
+from gpu_kmeans.backends.cuda.passes import TILE, WIDEST
+from gpu_kmeans.backends.cuda.walks import EXACT, Walk, measure, settle, warps_for, width_for
+from gpu_kmeans.backends.reference import ReferenceBackend
+
+SORTED_PIXELS = 1 << 18  # up to so many, sorting codes beats clearing a table of 2^24 counts
+MORTON_CODES = 1 << 24
+PIXEL_BLOCK = 1024
+SEED_BLOCK = 1024  # tiles whose sums are added at once
+CENTROID_BLOCK = 32
+MOST_CHUNKS, SLAB_NUMBERS = 256, 1 << 25  # of the sums of other points: chunks, and float64 in all
+
+
+class CudaBackend:
+    """The contract of `gpu_kmeans.backends.Backend` for tensors on CUDA."""
+
+    name = "cuda"
+
+    def __init__(self) -> None:
+        """Keep the reference at hand for what is no hot loop."""
+        self._reference = ReferenceBackend()
+
+    def histogram(
+        self, pixels: UInt8[Tensor, "n c"]
+    ) -> tuple[UInt8[Tensor, "m c"], Int[Tensor, " m"], Int[Tensor, " n"]]:
+        """Count distinct colours: in a table of all Morton codes, or by sorting."""
+        n, c = pixels.shape
+        if c != 3 or n <= SORTED_PIXELS:  # noqa: PLR2004
+            return self._reference.histogram(pixels)
+        pixels = pixels.contiguous()
+        counts = torch.zeros(MORTON_CODES, dtype=torch.int32, device=pixels.device)
+        inverse = torch.empty(n, dtype=torch.int32, device=pixels.device)
+        grid = (triton.cdiv(n, PIXEL_BLOCK),)
+        pixel_kernels.count_colors[grid](pixels, n, counts, inverse, BLOCK=PIXEL_BLOCK)
+        occurs = counts.nonzero()[:, 0]
+        ranks = (counts > 0).cumsum(0, dtype=torch.int32)
+        colors = torch.empty(len(occurs), 3, dtype=torch.uint8, device=pixels.device)
+        pixel_kernels.rank_pixels[grid](pixels, n, inverse, ranks, colors, BLOCK=PIXEL_BLOCK)
+        return colors, counts[occurs].long(), inverse
+
+    def pack(
+        self,
+        points: Sequence[Float[Tensor, "_n d"]],
+        weights: Sequence[Float[Tensor, " _n"]],
+        *,
+        is_integral: bool,
+    ) -> Problems:
+        """Concatenate, and lay the problems out in tiles."""
+        packed = self._reference.pack(points, weights, is_integral=is_integral)
+        return Problems(
+            points=packed.points,
+            weights=packed.weights,
+            offsets=packed.offsets,
+            is_integral=is_integral,
+            layout=lay_out(packed),
+        )
+
+    def assign_accumulate(
+        self,
+        problems: Problems,
+        centroids: Float[Tensor, "K d"],
+        k_offsets: tuple[int, ...],
+        *,
+        active: Sequence[int] | None = None,
+        labels: bool = False,
+        detail: bool = False,
+    ) -> Accumulated:
+        """Give each point its nearest centroid and add it up there."""
+        most = max(b - a for a, b in pairwise(k_offsets))
+        fits = centroids.shape[1] <= BOXED_DIMENSIONS and most <= WIDEST
+        if problems.is_integral and fits:
+            walk = Walk.of(problems, centroids.contiguous(), k_offsets, detail=detail)
+            own = measure(walk, active=active, labels=labels, detail=detail)
+            table = walk.table.double()
+        else:
+            table, own = self._add_in_order(problems, centroids, k_offsets, active, detail=detail)
+        d = centroids.shape[1]
+        costs = [table[a:b, d + 1].sum() for a, b in pairwise(k_offsets)]
+        none = table[:0]
+        return Accumulated(
+            sums=table[:, :d].contiguous(),
+            masses=table[:, d].contiguous(),
+            wcss=torch.stack(costs),
+            labels=own[_tiles(problems).slots] if labels else own[:0],
+            squares=table[:, d + 2 : 2 * d + 2].contiguous() if detail else none[:, :d],
+            utilities=table[:, 2 * d + 2].contiguous() if detail else none[:, 0],
+        )
+
+    def settle(
+        self, problem: Problems, centroids: Float[Tensor, "k d"], *, steps: int, still: float
+    ) -> tuple[Float[Tensor, "k d"], float]:
+        """Run Lloyd iterations; on pictures all are launched, then waited for."""
+        k, d = centroids.shape
+        if not (problem.is_integral and d <= BOXED_DIMENSIONS and k <= WIDEST):
+            itself = cast("ReferenceBackend", self)
+            return ReferenceBackend.settle(itself, problem, centroids, steps=steps, still=still)
+        walk = Walk.of(problem, centroids.clone(), (0, k), still=still)
+        settle(walk, steps)
+        return walk.centroids, float(walk.wcss[0])
+
+    def seed(
+        self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
+    ) -> list[Int[Tensor, " _m"]]:
+        """Choose rows by greedy k-means++, for all problems at once."""
+        chosen, counts = self.seeds(problems, ks, uniforms)
+        return [rows[:count] for rows, count in zip(chosen, counts.tolist(), strict=True)]
+
+    def seeds(
+        self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
+    ) -> tuple[list[Int[Tensor, " k"]], Int[Tensor, " b"]]:
+        """Do as `seed`, and say how many of the rows of each problem hold without waiting."""
+        tiles, device = _tiles(problems), problems.points.device
+        b, most, draws = len(ks), max(ks), uniforms[0].shape[1]
+        table = torch.zeros(b, most, draws, dtype=torch.float64)
+        for i, (k, own) in enumerate(zip(ks, uniforms, strict=True)):
+            table[i, :k] = own[:k]
+        d = problems.points.shape[1]
+        rows = torch.zeros(b, most, dtype=torch.int32, device=device)
+        counts, tickets = torch.zeros(2, b, dtype=torch.int32, device=device)
+        wanted, drawn = as_int32(ks, device), to_device(table, device)
+        trials = torch.zeros(b, draws, dtype=torch.int32, device=device)
+        nearest = torch.empty(tiles.size, dtype=problems.points.dtype, device=device)
+        potentials = torch.empty(tiles.count, dtype=torch.float64, device=device)
+        left = torch.empty(draws, tiles.count, dtype=torch.float64, device=device)
+        points = (tiles.points, tiles.weights, tiles.size, d)
+        where = (tiles.first_tile_of, tiles.tiles_of, tiles.problem_of, nearest)
+        how = {"D": d if d <= BOXED_DIMENSIONS else 0, "TILE": TILE, "BLOCK": SEED_BLOCK, **EXACT}
+        grid = (tiles.count,)
+        for step in range(most):
+            seeds.relax[grid](
+                *points, *where, potentials, tickets, rows, counts, wanted, drawn, trials, step,
+                draws, most, **how,
+            )  # fmt: skip
+            if step:
+                seeds.evaluate[grid](
+                    *points, *where, left, tickets, rows, counts, wanted, trials, step, draws, most,
+                    tiles.count, **how,
+                )  # fmt: skip
+        first_rows = to_device(torch.tensor(problems.offsets[:-1]), device)
+        found = tiles.rows[rows.long()] - first_rows[:, None]
+        return [found[i, :k] for i, k in enumerate(ks)], counts
+
+    def diffuse(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        strength: float,
+        own: Int[Tensor, " _n"],
+    ) -> UInt8[Tensor, "h w"]:
+        """Diffuse errors along anti-diagonals, in one launch."""
+        (h, w), (k, d) = inverse.shape, palette.shape
+        errors = torch.empty(h, w, d, dtype=torch.int32, device=colors.device)
+        indices = torch.empty(h, w, dtype=torch.uint8, device=colors.device)
+        low, high = (bound.to(torch.int32) for bound in (colors.amin(dim=0), colors.amax(dim=0)))
+        share = torch.full((1,), strength, dtype=torch.float64, device=colors.device)
+        block = min(1024, triton.next_power_of_2(max(32, min(h, (w + 1) // 2))))
+        pixel_kernels.diffuse[(1,)](
+            colors.contiguous(), inverse.to(torch.int32).contiguous(), palette.contiguous(),
+            own.to(torch.int32), low, high, share, errors, indices, h, w, k,
+            D=d, BLOCK=block, num_warps=max(1, min(8, block // 64)), **EXACT,
+        )  # fmt: skip
+        return indices
+
+    def blurred_moments(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        indices: UInt8[Tensor, "h w"],
+        k: int,
+    ) -> tuple[Int[Tensor, "k k"], Int[Tensor, "k d"]]:
+        """Visit each pixel and its neighbours once."""
+        (h, w), d, device = inverse.shape, colors.shape[1], colors.device
+        meetings = torch.zeros(k, k, dtype=torch.int64, device=device)
+        sums = torch.zeros(k, d, dtype=torch.int64, device=device)
+        pixel_kernels.blurred_moments[(triton.cdiv(h * w, PIXEL_BLOCK),)](
+            colors.contiguous(), inverse.to(torch.int32).contiguous(), indices.contiguous(),
+            as_int32(BLUR, device), meetings, sums, h, w, k,
+            D=d, REACH=len(BLUR) // 2, BLOCK=PIXEL_BLOCK,
+        )  # fmt: skip
+        return meetings, sums
+
+    def _add_in_order(
+        self,
+        problems: Problems,
+        centroids: Tensor,
+        k_offsets: tuple[int, ...],
+        active: Sequence[int] | None,
+        *,
+        detail: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Label the points, then add them up in chunks that depend on their own problem alone."""
+        tiles, d, device = _tiles(problems), centroids.shape[1], centroids.device
+        counts = [b - a for a, b in pairwise(k_offsets)]
+        served = range(len(counts)) if active is None else active
+        columns = 2 * d + 3 if detail else d + 2
+        labels = torch.zeros(tiles.size, dtype=torch.int32, device=device)
+        smallest, second = torch.empty(2, tiles.size, dtype=problems.points.dtype, device=device)
+        status = as_int32([int(b not in set(served)) for b in range(len(counts))], device)
+        count_of, first_of = as_int32(counts, device), as_int32(k_offsets[:-1], device)
+        which = (tiles.problem_of, status, first_of, count_of, centroids.contiguous())
+        found = (labels, smallest, second)
+        grid = (tiles.count,)
+        if d <= BOXED_DIMENSIONS and max(counts) <= WIDEST:
+            wide = width_for(max(counts))
+            passes.nearest_in_boxes[grid](
+                tiles.points, tiles.size, tiles.boxes, tiles.count, *which, *found,
+                D=d, K=wide, SECOND=detail, TILE=TILE, num_warps=warps_for(wide), **EXACT,
+            )  # fmt: skip
+        else:
+            passes.nearest_of_all[grid](
+                tiles.points, tiles.size, d, *which, *found,
+                SECOND=detail, TILE=TILE, BLOCK=CENTROID_BLOCK, num_warps=4, **EXACT,
+            )  # fmt: skip
+        table = torch.zeros(len(centroids), columns, dtype=torch.float64, device=device)
+        chunks, slab_of, spans = _chunks(tiles, counts, columns, served)
+        if not spans:
+            return table, labels
+        slabs = torch.empty(spans[-1][2], dtype=torch.float64, device=device)
+        blocks = triton.cdiv(max(counts), CENTROID_BLOCK)
+        passes.add_up[len(slab_of), columns, blocks](
+            tiles.points, tiles.weights, tiles.size, d, *found, as_int32(chunks, device),
+            len(slab_of), count_of, to_device(torch.tensor(slab_of), device), slabs,
+            DETAIL=detail, TILE=TILE, BLOCK=CENTROID_BLOCK, num_warps=4, **EXACT,
+        )  # fmt: skip
+        for b, begin, end in spans:
+            mine = slabs[begin:end].reshape(-1, columns, counts[b])
+            table[k_offsets[b] : k_offsets[b + 1]] = mine.sum(dim=0).T
+        return table, labels
+
+
+def _tiles(problems: Problems) -> Tiles:
+    return cast("Tiles", problems.layout)
+
+
+def _chunks(
+    tiles: Tiles, counts: Sequence[int], columns: int, served: Sequence[int]
+) -> tuple[Tensor, list[int], list[tuple[int, int, int]]]:
+    """Cut problems into chunks of tiles: problem, from, to; the slab of each, and by problem."""
+    chunks: list[tuple[int, int, int]] = []
+    slab_of: list[int] = []
+    spans: list[tuple[int, int, int]] = []
+    end = 0
+    for b in sorted(served):
+        first, last = tiles.first_tiles[b], tiles.first_tiles[b + 1]
+        size = counts[b] * columns
+        most = max(8, min(MOST_CHUNKS, SLAB_NUMBERS // size))
+        step = max(8, -(-(last - first) // most))
+        begin = end
+        for t in range(first, last, step):
+            chunks.append((b, t, min(t + step, last)))
+            slab_of.append(end)
+            end += size
+        spans.append((b, begin, end))
+    return torch.tensor(chunks, dtype=torch.int32).reshape(-1, 3).T.contiguous(), slab_of, spans

@@ -1,0 +1,116 @@
+"""Points as the kernels like them: coordinate by coordinate, in tiles with boxes.
+
+Each problem is filled up to whole tiles by copies of its last point with weight 0. Colours come in
+Morton order; other points of up to four dimensions are put into it, so that boxes are small.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from gpu_kmeans.backends import Problems
+from gpu_kmeans.backends.cuda.passes import TILE
+from gpu_kmeans.backends.reference import morton_codes
+
+BOXED_DIMENSIONS = 4  # a box of 128 neighbours prunes little in more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiles:
+    """Several problems in the layout of the kernels; `size` is the number of rows, filled up.
+
+    Attributes:
+        points: (d, size) coordinates.
+        weights: (size,) float64, 0 where a tile is filled up.
+        masses: (size,) int64, the same of an integral problem; else empty.
+        rows: (size,) int64, the row of the packed points that stands here.
+        slots: (n,) int64, where each row of the packed points stands.
+        boxes: (2, d, tiles) low and high corners; empty beyond four dimensions.
+        problem_of: (tiles,) int32, whose tile it is.
+        tiles_of: (problems,) int32, how many tiles each has.
+        first_tile_of: (problems,) int32.
+        first_tiles: The same, and the number of all tiles, on the host.
+    """
+
+    points: Tensor
+    weights: Tensor
+    masses: Tensor
+    rows: Tensor
+    slots: Tensor
+    boxes: Tensor
+    problem_of: Tensor
+    tiles_of: Tensor
+    first_tile_of: Tensor
+    first_tiles: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Rows, filled up to whole tiles."""
+        return self.points.shape[1]
+
+    @property
+    def count(self) -> int:
+        """Tiles of all problems."""
+        return self.first_tiles[-1]
+
+
+def lay_out(problems: Problems) -> Tiles:
+    """Lay packed problems out in tiles. Waits for nothing. Never raises."""
+    points, spans = problems.points, problems.spans
+    device, d = points.device, points.shape[1]
+    counts = [-(-(rows.stop - rows.start) // TILE) for rows in spans]
+    first_tiles = tuple(accumulate(counts, initial=0))
+    rows = torch.empty(first_tiles[-1] * TILE, dtype=torch.int64, device=device)
+    slots = torch.empty(len(points), dtype=torch.int64, device=device)
+    filled = torch.zeros(len(rows), dtype=torch.bool, device=device)
+    is_ordered = problems.is_integral or d > BOXED_DIMENSIONS
+    for span, first in zip(spans, first_tiles, strict=False):
+        n = span.stop - span.start
+        begin, end = first * TILE, (first + -(-n // TILE)) * TILE
+        order = torch.arange(n, device=device) if is_ordered else morton_order(points[span])
+        rows[begin : begin + n] = order + span.start
+        rows[begin + n : end] = order[-1:] + span.start
+        slots[rows[begin : begin + n]] = torch.arange(begin, begin + n, device=device)
+        filled[begin + n : end] = True
+    laid = points[rows].T.contiguous()
+    weights = problems.weights[rows].masked_fill(filled, 0)
+    corners = laid.reshape(d, first_tiles[-1], TILE)
+    has_boxes = d <= BOXED_DIMENSIONS
+    boxes = torch.stack([corners.amin(dim=2), corners.amax(dim=2)]) if has_boxes else laid[:0]
+    return Tiles(
+        points=laid,
+        weights=weights,
+        masses=weights.to(torch.int64) if problems.is_integral else rows[:0],
+        rows=rows,
+        slots=slots,
+        boxes=boxes,
+        problem_of=as_int32(
+            torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)), device
+        ),
+        tiles_of=as_int32(counts, device),
+        first_tile_of=as_int32(first_tiles[:-1], device),
+        first_tiles=first_tiles,
+    )
+
+
+def as_int32(values: Sequence[int] | Tensor, device: torch.device) -> Tensor:
+    """Bring whole numbers to the device without waiting for it."""
+    return to_device(torch.as_tensor(values, dtype=torch.int32), device)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Bring a small tensor to the device without waiting for it."""
+    if device.type != "cuda":
+        return values
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def morton_order(points: Tensor) -> Tensor:
+    """Sort points along a Morton curve of 256 steps a side: any order is right, this is fast."""
+    low, high = points.amin(dim=0), points.amax(dim=0)
+    span = torch.where(high > low, high - low, 1)
+    levels = ((points - low) / span * 255).to(torch.uint8)
+    return morton_codes(levels).argsort(stable=True)

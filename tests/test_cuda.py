@@ -1,0 +1,385 @@
+"""The cuda backend gives the reference's answers: on a GPU, or in Triton's interpreter.
+
+`make test-gpu` runs this file where there is a GPU. In the interpreter each program of a launch
+runs by itself, many times slower, so shapes are small: a tile or a few of 128 points.
+"""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from samples import (
+    PICTURES,
+    POINTS,
+    assert_bits_agree,
+    assert_sums_agree,
+    color_problem,
+    noise,
+    problem_of,
+    same,
+)
+
+from gpu_kmeans import DeviceError, backends, kmeans, quantize
+from gpu_kmeans.backends import backend_for
+from gpu_kmeans.backends.reference import morton_codes
+from gpu_kmeans.color import srgb8_to_features
+from gpu_kmeans.histogram import Histogram
+
+CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+REFERENCE = backend_for(CPU, "reference")
+SIZES = [1, 127, 128, 129, 300]  # around a tile
+
+
+@pytest.fixture
+def engine():
+    return backend_for(DEVICE, "cuda")
+
+
+def there(*tensors):
+    """Bring tensors to the device under test."""
+    return [tensor.to(DEVICE) for tensor in tensors]
+
+
+def both(engine, points, weights, call, *, is_integral):
+    """Do the same with the engine on its device and with the reference on the CPU."""
+    problem = engine.pack(there(*points), there(*weights), is_integral=is_integral)
+    ours = call(engine, problem, DEVICE)
+    return ours, call(REFERENCE, REFERENCE.pack(points, weights, is_integral=is_integral), CPU)
+
+
+def on_host(found):
+    """Bring sums to the CPU."""
+    return type(found)(**{name: getattr(found, name).cpu() for name in found.__slots__})
+
+
+# A pass over the points
+
+
+@pytest.mark.parametrize("detail", [False, True], ids=["plain", "detail"])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("n", SIZES, ids="n{}".format)
+def test_colors_are_assigned_and_added_up_to_the_same_bits(engine, n, channels, detail):
+    points, weights = color_problem(n, channels, levels=40)
+    for k in (1, 2, 40):
+        rows = torch.from_numpy(np.random.default_rng(k).integers(len(points), size=k))
+
+        def call(on, problem, device, k=k, rows=rows):
+            start = points[rows].to(device)
+            return on.assign_accumulate(problem, start, (0, k), labels=True, detail=detail)
+
+        ours, theirs = both(engine, [points], [weights], call, is_integral=True)
+
+        assert_bits_agree(on_host(ours), theirs)
+
+
+@pytest.mark.parametrize("k", [33, 300, 520], ids="k{}".format)
+def test_many_centroids_with_many_ties_are_compared_to_the_same_bits(engine, k):
+    rng = np.random.default_rng(k)
+    points = torch.from_numpy(rng.integers(0, 6, (150, 3)) * 8).float()
+    start = torch.from_numpy(rng.integers(0, 12, (k, 3)) * 4).float()
+    weights = torch.from_numpy(rng.integers(1, 2**40, 150)).double()
+
+    def call(on, problem, device):
+        return on.assign_accumulate(problem, start.to(device), (0, k), labels=True, detail=True)
+
+    ours, theirs = both(engine, [points], [weights], call, is_integral=True)
+
+    assert torch.equal(ours.labels.cpu(), theirs.labels)
+    assert torch.equal(ours.sums.cpu(), theirs.sums)
+    assert torch.equal(ours.wcss.cpu(), theirs.wcss)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("d", [1, 3, 4, 5], ids="d{}".format)
+@pytest.mark.parametrize("kind", POINTS)
+def test_labels_of_points_are_equal_and_sums_equal_to_rounding(engine, kind, dtype, d):
+    _compare(engine, problem_of(kind, 140, d, dtype, 9))
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "ties"])
+def test_points_of_many_dimensions_are_labelled_and_added_up_alike(engine, kind):
+    _compare(engine, problem_of(kind, 65, 128, torch.float32, 35))
+
+
+def _compare(engine, case):
+    points, centroids, weights = case
+    k = len(centroids)
+
+    def call(on, problem, device):
+        start = centroids.to(device)
+        return on.assign_accumulate(problem, start, (0, k), labels=True, detail=True)
+
+    ours, theirs = both(engine, [points], [weights], call, is_integral=False)
+
+    assert torch.equal(ours.labels.cpu(), theirs.labels)
+    problem = REFERENCE.pack([points], [weights], is_integral=False)
+    assert_sums_agree(on_host(ours), theirs, problem)
+
+
+def test_a_long_table_is_added_up_in_chunks(engine):
+    points, centroids, weights = problem_of("gaussian", 1500, 2, torch.float64, 10)
+
+    def call(on, problem, device):
+        return on.assign_accumulate(problem, centroids.to(device), (0, 12), detail=True)
+
+    ours, theirs = both(engine, [points], [weights], call, is_integral=False)
+
+    problem = REFERENCE.pack([points], [weights], is_integral=False)
+    assert_sums_agree(on_host(ours), theirs, problem)
+
+
+@pytest.mark.parametrize("active", [None, [2], [0, 2], []], ids="active={}".format)
+@pytest.mark.parametrize("is_integral", [False, True], ids=["points", "colors"])
+def test_a_packed_problem_gets_what_it_gets_alone(engine, is_integral, active):
+    alone = [color_problem(n, 3) for n in (65, 1, 300)]
+    if not is_integral:
+        alone = [(points / 7, weights) for points, weights in alone]
+    alone = [there(*pair) for pair in alone]
+    starts = [alone[0][0][:5], alone[1][0][:1], alone[2][0][-9:]]
+    packed = engine.pack([p for p, _ in alone], [w for _, w in alone], is_integral=is_integral)
+
+    found = engine.assign_accumulate(
+        packed, torch.cat(starts), (0, 5, 6, 15), active=active, labels=True, detail=True
+    )
+
+    for b, (points, weights) in enumerate(alone):
+        rows, mine = packed.spans[b], slice((0, 5, 6)[b], (5, 6, 15)[b])
+        if active is not None and b not in active:
+            assert not found.masses[mine].any()
+            assert not found.wcss[b]
+            continue
+        single = engine.assign_accumulate(
+            engine.pack([points], [weights], is_integral=is_integral),
+            starts[b],
+            (0, len(starts[b])),
+            labels=True,
+            detail=True,
+        )
+        assert torch.equal(found.labels[rows], single.labels)
+        assert torch.equal(found.wcss[b : b + 1], single.wcss)
+        for name in ("sums", "masses", "squares", "utilities"):
+            assert torch.equal(getattr(found, name)[mine], getattr(single, name)), name
+
+
+@pytest.mark.parametrize("n", [1, 129, 300], ids="n{}".format)
+def test_colors_settle_to_the_same_bits(engine, n):
+    points, weights = color_problem(n, 3)
+    k = min(len(points), 12)
+    for steps, still in ((1, 0.0), (2, 0.0), (6, 0.05), (6, 0.0)):
+
+        def call(on, problem, device, steps=steps, still=still):
+            return on.settle(problem, points[:k].to(device), steps=steps, still=still)
+
+        ours, theirs = both(engine, [points], [weights], call, is_integral=True)
+
+        assert torch.equal(ours[0].cpu(), theirs[0])
+        assert ours[1] == theirs[1]
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("n", SIZES, ids="n{}".format)
+def test_seeds_of_colors_are_the_same_rows(engine, n, channels):
+    points, weights = color_problem(n, channels, levels=64)
+    for k in (1, 2, 12):
+        draws = torch.from_numpy(np.random.default_rng(k).random((k, 4)))
+
+        def call(on, problem, _, k=k, draws=draws):
+            return on.seed(problem, [k], [draws])[0]
+
+        ours, theirs = both(engine, [points], [weights], call, is_integral=True)
+
+        assert torch.equal(ours.cpu(), theirs)
+        assert len(torch.unique(points[theirs], dim=0)) == min(k, len(points))
+
+
+def test_seeds_of_several_problems_are_those_of_each_alone(engine):
+    alone = [color_problem(n, 3) for n in (65, 1, 300)]
+    ks = [4, 2, 9]
+    draws = [torch.from_numpy(np.random.default_rng(k).random((k, 3))) for k in ks]
+    points, weights = [p for p, _ in alone], [w for _, w in alone]
+    packed = engine.pack(there(*points), there(*weights), is_integral=True)
+
+    together = engine.seed(packed, ks, draws)
+
+    for pair, k, own, rows in zip(alone, ks, draws, together, strict=True):
+        single = REFERENCE.pack([pair[0]], [pair[1]], is_integral=True)
+        assert torch.equal(REFERENCE.seed(single, [k], [own])[0], rows.cpu())
+
+
+@pytest.mark.parametrize("d", [2, 5], ids="d{}".format)
+def test_seeds_never_repeat_a_point_and_end_when_there_are_no_more(engine, d):
+    points = torch.from_numpy(np.random.default_rng(0).normal(size=(6, d))).repeat(30, 1)
+    (here,) = there(points)
+    weights = torch.ones(180, dtype=torch.float64, device=DEVICE)
+    draws = torch.from_numpy(np.random.default_rng(1).random((9, 4)))
+
+    rows = engine.seed(engine.pack([here], [weights], is_integral=False), [9], [draws])[0].cpu()
+
+    assert len(rows) == len(torch.unique(points[rows], dim=0)) == 6
+
+
+@pytest.mark.parametrize("edge", [0.0, 1 - 2**-53], ids=["lowest", "highest"])
+def test_a_draw_at_the_edge_of_the_range_chooses_a_point_with_weight(engine, edge):
+    points, _ = color_problem(200, 3)
+    weights = torch.full((len(points),), 0.1, dtype=torch.float64)
+    draws = torch.full((8, 3), edge, dtype=torch.float64)
+
+    def call(on, problem, _):
+        return on.seed(problem, [8], [draws])[0]
+
+    ours, theirs = both(engine, [points], [weights], call, is_integral=True)
+
+    assert torch.equal(ours.cpu(), theirs)
+
+
+# Pixels
+
+
+@pytest.mark.parametrize(("n", "levels"), [(40, 3), ((1 << 18) + 5, 40)], ids=["sorted", "counted"])
+def test_histograms_agree_and_count_every_pixel(engine, n, levels):
+    pixels = torch.from_numpy(noise(1, n, levels=levels)[0] * 5)
+
+    colors, counts, inverse = (part.cpu() for part in engine.histogram(pixels.to(DEVICE)))
+
+    for ours, theirs in zip((colors, counts, inverse), REFERENCE.histogram(pixels), strict=True):
+        assert torch.equal(ours, theirs)
+    assert (morton_codes(colors).diff() > 0).all()
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (20, 1), (9, 13), (40, 2)], ids=str)
+def test_errors_are_diffused_to_the_same_bits(engine, shape, channels, strength):
+    histogram = Histogram.from_pixels(torch.from_numpy(noise(*shape, channels)), REFERENCE)
+    features = srgb8_to_features(histogram.colors, "oklab")
+    entries = torch.from_numpy(noise(1, 5, histogram.colors.shape[1])[0])
+    palette = srgb8_to_features(entries, "oklab")
+    inverse = histogram.inverse.reshape(shape)
+    own = torch.where(torch.arange(len(features)) % 5 == 0, 3, -1)
+    given = (features, inverse, palette)
+
+    ours = engine.diffuse(*there(*given), strength, *there(own))
+
+    assert torch.equal(ours.cpu(), REFERENCE.diffuse(*given, strength, own))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (3, 2), (23, 19)], ids=str)
+def test_what_lies_about_each_entry_is_counted_alike(engine, shape, channels):
+    histogram = Histogram.from_pixels(torch.from_numpy(noise(*shape, channels)), REFERENCE)
+    features = srgb8_to_features(histogram.colors, "oklab")
+    inverse = histogram.inverse.reshape(shape)
+    given = (features, inverse, (inverse % 7).to(torch.uint8))
+
+    ours = engine.blurred_moments(*there(*given), 9)
+
+    for one, other in zip(ours, REFERENCE.blurred_moments(*given, 9), strict=True):
+        assert torch.equal(one.cpu(), other)
+
+
+# Whole fits
+
+
+def tensors(image):
+    """Bring a quantized picture to numpy."""
+    parts = ("indices", "palette", "counts", "centroids")
+    return {name: getattr(image, name).numpy(force=True) for name in parts}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("1x1", {"k": 4}),
+        ("two-colors", {"k": 4}),
+        ("grey-ramp", {"k": 7, "refine": 0, "max_iter": 4}),
+        ("few-levels", {"k": 5, "refine": 0, "space": "linear", "dither": 0.7, "max_iter": 3}),
+        ("noise-alpha", {"k": 4, "refine": 0, "max_iter": 3, "space": "oklab"}),
+        ("column", {"k": 6, "refine": 0, "n_init": 2, "init": "random"}),
+    ],
+    ids=str,
+)
+def test_a_picture_is_quantized_to_the_same_bits(name, options):
+    pixels = torch.from_numpy(PICTURES[name])
+
+    ours = quantize(pixels.to(DEVICE), **options, backend="cuda")
+
+    assert ours.backend == "cuda"
+    theirs = quantize(pixels, **options, backend="reference")
+    assert same(replace(ours, **tensors(ours)), replace(theirs, **tensors(theirs)))
+
+
+@pytest.mark.parametrize("d", [2, 6], ids="d{}".format)
+def test_a_fit_of_points_agrees_to_rounding_and_repeats_to_the_bit(d):
+    rng = np.random.default_rng(d)
+    points = torch.from_numpy(rng.normal(size=(200, d)) + 6 * rng.integers(0, 3, (200, 1)))
+    weights = torch.from_numpy(rng.uniform(0.1, 2, 200))
+    options = {"max_iter": 3, "tol": 0.0}
+    here, masses = there(points, weights)
+
+    ours, again = (
+        kmeans(here, 3, weights=masses, init=here[:3], backend="cuda", **options) for _ in range(2)
+    )
+
+    theirs = kmeans(points, 3, weights=weights, init=points[:3], backend="reference", **options)
+    torch.testing.assert_close(ours.centroids.cpu(), theirs.centroids, rtol=1e-11, atol=1e-11)
+    assert torch.equal(ours.centroids, again.centroids)
+    assert ours.wcss_history == again.wcss_history
+
+
+# Who serves
+
+
+def test_on_the_cpu_the_cuda_backend_serves_only_in_the_interpreter(monkeypatch):
+    triton = pytest.importorskip("triton")
+    backends._why_not_cuda.cache_clear()
+    monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
+
+    with pytest.raises(DeviceError, match="tensors on CUDA"):
+        backend_for(CPU, "cuda")
+
+    assert backend_for(CPU).name != "cuda"
+    backends._why_not_cuda.cache_clear()
+
+
+@pytest.fixture
+def without_cuda(monkeypatch):
+    """Let the kernels fail."""
+    monkeypatch.setattr(backends, "_why_not_cuda", lambda _: "RuntimeError: no compiler")
+    backends._fallback.cache_clear()
+    yield
+    backends._fallback.cache_clear()
+
+
+@pytest.mark.usefixtures("without_cuda")
+def test_where_the_kernels_fail_the_reference_serves_and_says_so_once(caplog):
+    with caplog.at_level(logging.WARNING):
+        served = [backend_for(torch.device("cuda")).name for _ in range(3)]
+
+    assert served == ["reference"] * 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "no compiler" in caplog.text
+
+
+@pytest.mark.usefixtures("without_cuda")
+def test_asked_for_by_name_the_cuda_backend_refuses_with_its_reason():
+    with pytest.raises(DeviceError, match="no compiler"):
+        backend_for(torch.device("cuda"), "cuda")
+
+
+def test_the_trial_says_what_failed(monkeypatch):
+    from gpu_kmeans.backends.cuda import trial
+
+    def broken(_):
+        raise OSError("gcc: not found\nmore")
+
+    assert trial.why_not(DEVICE) is None
+    monkeypatch.setattr(trial, "_is_right", lambda _: False)
+    assert "wrong" in trial.why_not(DEVICE)
+    monkeypatch.setattr(trial, "_is_right", broken)
+    assert trial.why_not(DEVICE) == "OSError: gcc: not found"
