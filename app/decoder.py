@@ -180,16 +180,22 @@ class Decoder:
     room: Callable[[int], AbstractContextManager[None]] = lambda _: contextlib.nullcontext()
     kills: int = 0
     _idle: list[_Process] = field(default_factory=list)
+    _is_closed: bool = False
     _turns: asyncio.Semaphore | None = None
     _threads: CapacityLimiter | None = None
 
     def warm_up(self) -> None:
         """Start the processes, so that no picture waits for one. Returns at once."""
+        self._is_closed = False
         while len(self._idle) < self.processes:
             self._idle.append(_Process(self.limits))
 
     def close(self) -> None:
         """End the processes that are idle; those at work end with their request."""
+        self._is_closed = True
+        self._end_idle()
+
+    def _end_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
@@ -235,7 +241,7 @@ class Decoder:
         try:
             return await self._use(step, error, what)
         except _ProcessDiedError:
-            self.close()  # whatever killed one process may have killed them all
+            self._end_idle()  # whatever killed one process may have killed them all
         try:
             return await self._use(step, error, what)
         except _ProcessDiedError as death:
@@ -272,7 +278,7 @@ class Decoder:
         )
 
     def _put_back(self, process: _Process, *, is_usable: bool) -> None:
-        if is_usable and process.n_pictures < _MOST_PICTURES:
+        if is_usable and process.n_pictures < _MOST_PICTURES and not self._is_closed:
             self._idle.append(process)
             return
         self.kills += not is_usable

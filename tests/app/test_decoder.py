@@ -180,6 +180,29 @@ def test_many_pictures_share_few_processes():
         assert len(decoder._idle) == 2
 
 
+def test_a_process_at_work_ends_with_its_request_once_the_decoder_is_closed():
+    async def close_at_work():
+        decoder = Decoder(DecoderLimits(max_pixels=50_000_000))
+        async with decoder.decoded(PICTURE):
+            pass
+        process = decoder._idle[0]
+        read_pixels = process.read_pixels
+
+        def closed_first(picture):
+            decoder.close()
+            return read_pixels(picture)
+
+        process.read_pixels = closed_first
+        async with decoder.decoded(PICTURE):
+            return decoder, process
+
+    decoder, process = asyncio.run(close_at_work())
+
+    assert decoder._idle == []
+    assert decoder.kills == 0
+    assert process._popen.poll() is not None
+
+
 def test_no_secret_of_ours_is_in_its_environment(monkeypatch):
     monkeypatch.setenv("GPU_KMEANS_API_KEYS", "a-secret-key-of-ours")
     with decoder_of() as decoder:
