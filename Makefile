@@ -18,7 +18,7 @@ PINS := pyproject.toml constraints.txt
 EXTRAS := [dev,bench]
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-gpu test-abuse soak fuzz test-web screenshots setup check format bench bench-looks bench-gpu constraints clean
+.PHONY: help run test test-gpu test-ray test-abuse soak fuzz test-web screenshots setup check format bench bench-looks bench-ray bench-gpu constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-web: $(VENV)/.full ## Run the tests of the page in headless Chromium
 	@command -v chromium >/dev/null \
 		|| { echo "chromium is missing; on Debian: apt-get install chromium"; exit 1; } >&2
 	$(BIN)/python -m pytest tests/web $(ARGS)
+
+test-ray: $(VENV)/.ray ## Run the tests of the service and of counting on a Ray cluster
+	RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest -W default tests/cluster $(ARGS)
 
 screenshots: $(VENV)/.full ## Draw the pictures of the page in docs/images/
 	$(BIN)/python docs/make_screenshots.py
@@ -67,11 +70,14 @@ format: $(VENV)/.full ## Format the code and mend what lint can mend
 
 bench: $(VENV)/.full ## Measure on the CPU, into benchmarks/results/
 	@set -e; for file in benchmarks/bench_*.py; do \
-		name=$$(basename $$file .py); case $$name in bench_gpu|bench_looks) continue;; esac; $(BIN)/python -m benchmarks.$$name $(ARGS); \
+		name=$$(basename $$file .py); case $$name in bench_gpu|bench_looks|bench_ray) continue;; esac; $(BIN)/python -m benchmarks.$$name $(ARGS); \
 	done
 
 bench-looks: $(VENV)/.full ## Measure looks against bytes, beside pngquant: ARGS='--images FOLDER'
 	$(BIN)/python -m benchmarks.bench_looks $(ARGS)
+
+bench-ray: $(VENV)/.ray ## Measure Ray Serve beside plain serving, into benchmarks/results/
+	$(BIN)/python -m benchmarks.bench_ray $(ARGS)
 
 bench-gpu: ## Measure on CUDA from the source tree, with the torch that PYTHON has
 	$(PYTHON) -m benchmarks.bench_gpu $(ARGS)
@@ -99,6 +105,10 @@ $(VENV)/.full: $(PINS) | $(VENV)/.created
 	@echo "installing everything into $(VENV); the first time takes minutes"
 	$(call install,$(EXTRAS))
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.ray: $(VENV)/.full
+	$(PIP) install --constraint constraints.txt --editable '.[ray]'
+	@touch $@
 
 $(VENV)/.created:
 	@command -v $(PYTHON) >/dev/null \

@@ -12,16 +12,17 @@ are 16 bytes, digests of its name and of its size and time of change.
 
 import asyncio
 import hashlib
+import io
 import os
 import time
 import zipfile
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from anyio import to_thread
@@ -31,7 +32,14 @@ from app.decoder import Decoder
 from app.errors import BadParameter, ServiceError
 from gpu_kmeans.tally import Tally
 
-__all__ = ["Census", "load_census", "save_census", "take_census"]
+__all__ = [
+    "Census",
+    "load_census",
+    "save_census",
+    "take_census",
+    "tally_from_bytes",
+    "tally_to_bytes",
+]
 
 T = TypeVar("T")
 SAVE_EVERY_S = 20.0  # a state of two million colours takes a fifth of a second
@@ -214,19 +222,9 @@ def save_census(census: Census, path: Path) -> None:
     Raises:
         OSError: It cannot be written there.
     """
-    tally = census.tally
     partly = path.with_name(f"{path.name}.part")
     with partly.open("wb") as file:
-        np.savez(
-            file,
-            format=_FORMAT,
-            seen=census.seen,
-            keys=tally.keys,
-            moments=tally.moments,
-            shift=tally.shift,
-            transparent=tally.transparent,
-            capacity=tally.capacity,
-        )
+        np.savez(file, format=_FORMAT, seen=census.seen, **_arrays(census.tally))
     partly.replace(path)
 
 
@@ -243,19 +241,50 @@ def load_census(path: Path) -> Census:
         with np.load(path, allow_pickle=False) as file:
             known = {name: file[name] for name in file.files}
         is_ours = int(known["format"]) == _FORMAT
-        tally = replace(
-            Tally.empty(int(known["capacity"])),
-            keys=known["keys"],
-            moments=known["moments"],
-            shift=int(known["shift"]),
-            transparent=int(known["transparent"]),
-        )
-        census = Census(tally=tally, seen=known["seen"])
+        census = Census(tally=_tally(known), seen=known["seen"])
     except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise _no_state(path) from error
     if not is_ours:
         raise _no_state(path)
     return census
+
+
+def tally_to_bytes(tally: Tally) -> bytes:
+    """Write a tally for another process. Never raises."""
+    file = io.BytesIO()
+    np.savez(file, **_arrays(tally))
+    return file.getvalue()
+
+
+def tally_from_bytes(content: bytes) -> Tally:
+    """Read what `tally_to_bytes` has written; raises what numpy does for anything else.
+
+    Example:
+        >>> tally_from_bytes(tally_to_bytes(Tally.empty(256))).capacity
+        256
+    """
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return _tally(file)
+
+
+def _arrays(tally: Tally) -> dict[str, Any]:
+    return {
+        "keys": tally.keys,
+        "moments": tally.moments,
+        "shift": tally.shift,
+        "transparent": tally.transparent,
+        "capacity": tally.capacity,
+    }
+
+
+def _tally(arrays: Mapping[str, np.ndarray]) -> Tally:
+    return replace(
+        Tally.empty(int(arrays["capacity"])),
+        keys=arrays["keys"],
+        moments=arrays["moments"],
+        shift=int(arrays["shift"]),
+        transparent=int(arrays["transparent"]),
+    )
 
 
 def _no_state(path: Path) -> BadParameter:

@@ -187,12 +187,13 @@ class Engine:
 
     Args:
         backend: `auto` (cuda where there is a GPU, else cpu), `reference`, `cpu` or `cuda`.
+        processors: How many to use on the CPU; None for all that this process may run on.
 
     Raises:
         DeviceUnavailable: The backend cannot run here.
     """
 
-    def __init__(self, backend: str = "auto") -> None:
+    def __init__(self, backend: str = "auto", processors: int | None = None) -> None:
         has_gpu = torch.cuda.is_available()
         if backend == "cuda" and not has_gpu:
             raise DeviceUnavailable("The cuda backend was asked for, and there is no GPU here.")
@@ -201,7 +202,7 @@ class Engine:
         with public_errors():
             self.backend = backend_for(self._device, backend).name
         self.device = str(self._device)
-        self.lanes = 1 if on_gpu else _processors()
+        self.lanes = 1 if on_gpu else processors or _processors()
         self.max_batch_jobs = _MOST_JOBS if on_gpu else 1  # threads, not batches, fill processors
         self._threads = ThreadPoolExecutor(self.lanes, thread_name_prefix="engine")
         self.is_ready = False
