@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from app.errors import DeadlineExceeded, NotReady
+from app.errors import NotReady
 
 Job = TypeVar("Job")
 
@@ -55,7 +55,6 @@ class Batcher(Generic[Job]):
         max_batch_jobs: Most jobs of a batch; 1 where company does not pay.
         max_batch_pixels: Most pixels of a batch; a job with more runs alone.
         wait_s: How long the first job of a batch waits for company.
-        timeout_s: How long a job is waited for.
     """
 
     def __init__(
@@ -67,11 +66,10 @@ class Batcher(Generic[Job]):
         max_batch_jobs: int = 1,
         max_batch_pixels: int,
         wait_s: float = 0.0,
-        timeout_s: float = 60.0,
     ) -> None:
         self._run, self._cost_of, self._lanes = run, cost_of, lanes
         self._max_jobs, self._max_pixels = max_batch_jobs, max_batch_pixels
-        self._wait_s, self._timeout_s = wait_s, timeout_s
+        self._wait_s = wait_s
         self._waiting: deque[Ticket[Job]] = deque()
         self._changed = asyncio.Condition()
         self._n_busy = 0
@@ -83,7 +81,6 @@ class Batcher(Generic[Job]):
         """Wait for a job's result.
 
         Raises:
-            DeadlineExceeded: It took too long.
             NotReady: The service is stopping.
         """
         future = asyncio.get_running_loop().create_future()
@@ -91,12 +88,7 @@ class Batcher(Generic[Job]):
         self._waiting.append(ticket)
         try:
             await self._tell()
-            async with asyncio.timeout(self._timeout_s):
-                return await future
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"There was no result within {self._timeout_s:g} s.", {"limit_s": self._timeout_s}
-            ) from error
+            return await future
         finally:
             ticket.is_wanted = False
 

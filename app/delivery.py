@@ -1,5 +1,6 @@
 """Which bytes go back: the palette picture, or the very file that came."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,10 @@ def pixels_for(picture: DecodedPicture, image_format: str) -> UInt8[np.ndarray, 
 
 
 def deliver(
-    picture: DecodedPicture, quantized: QuantizedImage, options: CompressOptions
+    picture: DecodedPicture,
+    quantized: QuantizedImage,
+    options: CompressOptions,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> Delivery:
     """Encode the picture in few colours, or keep the file that came.
 
@@ -67,9 +71,13 @@ def deliver(
         picture: What came.
         quantized: What became of it, as numpy arrays.
         options: `format`, `effort`, `skip_if_larger`, and whether the palette was given.
+        is_wanted: Asked now and then; once it says no, the work ends.
 
     Returns:
-        The file. Never raises.
+        The file.
+
+    Raises:
+        UnwantedError: `is_wanted` said no.
     """
     media_type, is_own = MEDIA_TYPES[options.format], options.palette is options.reserve is None
     is_exact = is_own and quantized.k_reason == "distinct colors"
@@ -81,6 +89,7 @@ def deliver(
         options.format,
         effort=options.effort,
         keep_order=not is_own,
+        is_wanted=is_wanted,
     )
     growth = f"{picture.bytes:,} bytes came, the {options.format} takes {len(data):,}"
     is_larger = len(data) > picture.bytes

@@ -5,14 +5,15 @@ oxipng's own levels, which also reorder the palette so that neighbours in the fi
 index (on photographs of 256 colours, 8 % fewer bytes than effort 1), and 7 to 9 are zopfli, whose
 last half per cent takes seconds. docs/compression.md has the figures.
 
-oxipng runs in a process of its own (see `app.shrink_png`). The same picture and effort give the
-same bytes.
+What may take long runs in a process of its own (`app.shrink_png`, `app.shrink_webp`), which ends
+once its result is not wanted any more. The same picture and effort give the same bytes.
 """
 
 import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,23 @@ from PIL import Image
 
 from app.errors import BadParameter
 
-__all__ = ["FORMATS", "MEDIA_TYPES", "encode"]
+__all__ = ["FORMATS", "MEDIA_TYPES", "UnwantedError", "encode"]
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 FORMATS = tuple(MEDIA_TYPES)
 MAX_EFFORT = 9
 _OPAQUE = 255
-_PROGRAM = Path(__file__).with_name("shrink_png.py")
+_SHRINK_PNG = Path(__file__).with_name("shrink_png.py")
+_SHRINK_WEBP = Path(__file__).with_name("shrink_webp.py")
+_LOOK_EVERY_S = 0.1  # whether the result is still wanted
 _ZOPFLI_ITERATIONS = {7: 5, 8: 15, 9: 50}
 _ZOPFLI_PIXELS = 1 << 22  # beyond, zopfli would take minutes: effort 6 has to do
 _WEBP_THOROUGH = (6, 100)  # method and quality; tries every transform, a hundred times slower
+_WEBP_AT_ONCE = 1 << 19  # pixels that take half a second at most, but thoroughly a minute
+
+
+class UnwantedError(Exception):
+    """Nobody waits for the file any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +67,7 @@ def encode(
     *,
     effort: int = 0,
     keep_order: bool = False,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> bytes:
     """Write a palette picture.
 
@@ -68,6 +77,7 @@ def encode(
         image_format: One of `FORMATS`.
         effort: How hard to look for fewer bytes, in 0..9.
         keep_order: Leave the entries of a PNG's palette where they are, at any effort.
+        is_wanted: Asked now and then; once it says no, the work ends.
 
     Returns:
         The file, without metadata: a PNG of bit depth 1, 2, 4 or 8, alpha as tRNS; a lossless WebP;
@@ -75,6 +85,7 @@ def encode(
 
     Raises:
         BadParameter: The format is none we write.
+        UnwantedError: `is_wanted` said no.
 
     Example:
         >>> encode(np.zeros((1, 1), np.uint8), np.zeros((1, 3), np.uint8))[24]  # its bit depth
@@ -82,12 +93,14 @@ def encode(
     """
     picture = _Picture(indices=indices, palette=palette)
     if image_format == "webp":
-        return _webp(picture, effort)
+        return _webp(picture, effort, is_wanted)
     if image_format == "gif":
         return _gif(picture)
     if image_format != "png":
         raise BadParameter.of("format", image_format, ", ".join(FORMATS))
-    return _png(picture, effort, keep_order=keep_order) if effort else _quick_png(picture)
+    if not effort:
+        return _quick_png(picture)
+    return _png(picture, effort, is_wanted, keep_order=keep_order)
 
 
 def _quick_png(picture: _Picture) -> bytes:
@@ -97,7 +110,9 @@ def _quick_png(picture: _Picture) -> bytes:
     return _saved(picture.to_image(), "PNG", transparency=picture.alpha.tobytes().rstrip(b"\xff"))
 
 
-def _png(picture: _Picture, effort: int, *, keep_order: bool) -> bytes:
+def _png(
+    picture: _Picture, effort: int, is_wanted: Callable[[], bool], *, keep_order: bool
+) -> bytes:
     is_small = picture.indices.size <= _ZOPFLI_PIXELS
     options = {
         "level": min(effort, 6),
@@ -105,17 +120,49 @@ def _png(picture: _Picture, effort: int, *, keep_order: bool) -> bytes:
         "keep_order": keep_order or effort == 1,
         "zopfli": _ZOPFLI_ITERATIONS.get(effort, 0) if is_small else 0,
     }
-    command = [sys.executable, "-I", str(_PROGRAM), json.dumps(options)]
-    shrunk = subprocess.run(command, input=_quick_png(picture), capture_output=True, check=True)  # noqa: S603 - our own program
-    return shrunk.stdout
+    return _run(_SHRINK_PNG, options, _quick_png(picture), is_wanted)
 
 
-def _webp(picture: _Picture, effort: int) -> bytes:
-    method, quality = _WEBP_THOROUGH if effort == MAX_EFFORT else (min(effort + 1, 6), 75)
+def _webp(picture: _Picture, effort: int, is_wanted: Callable[[], bool]) -> bytes:
+    is_thorough = effort == MAX_EFFORT
+    method, quality = _WEBP_THOROUGH if is_thorough else (min(effort + 1, 6), 75)
+    if is_thorough or picture.indices.size > _WEBP_AT_ONCE:
+        mode = "RGB" if picture.alpha is None else "RGBA"
+        options = {"method": method, "quality": quality, "mode": mode}
+        return _run(_SHRINK_WEBP, options, _quick_png(picture), is_wanted)
     channels = 3 if picture.alpha is None else 4
     pixels = picture.palette[:, :channels][picture.indices]
     image = Image.fromarray(pixels)
     return _saved(image, "WEBP", lossless=True, exact=True, method=method, quality=quality)
+
+
+def _run(
+    program: Path, options: dict[str, Any], content: bytes, is_wanted: Callable[[], bool]
+) -> bytes:
+    """Run a program of ours; end it once its output is not wanted."""
+    command = [sys.executable, "-I", str(program), json.dumps(options)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - our own program
+        try:
+            output = _output_of(process, content, is_wanted)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return output
+
+
+def _output_of(
+    process: subprocess.Popen[bytes], content: bytes, is_wanted: Callable[[], bool]
+) -> bytes:
+    unsent: bytes | None = content
+    while True:
+        try:
+            return process.communicate(unsent, timeout=_LOOK_EVERY_S)[0]
+        except subprocess.TimeoutExpired:
+            unsent = None  # what is left of it goes on being sent
+            if not is_wanted():
+                raise UnwantedError from None
 
 
 def _gif(picture: _Picture) -> bytes:

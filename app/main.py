@@ -99,6 +99,7 @@ def create_app(
     if batcher:
         batcher.on_batch = metrics.batch_pixels.observe
     app.state.results, app.state.metrics = results, metrics
+    app.state.compute_timeout_s = settings.compute_timeout_s
     add_problem_handlers(app)
     app.add_middleware(Gate, admission=admission, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(ApiKeys, keys=_keys(settings))
@@ -116,7 +117,6 @@ def _batcher(engine: Engine, settings: Settings) -> Batcher[Job[Any]]:
         max_batch_jobs=engine.max_batch_jobs,
         max_batch_pixels=settings.max_batch_pixels,
         wait_s=settings.batch_wait_timeout_s,
-        timeout_s=settings.compute_timeout_s,
     )
 
 

@@ -1,5 +1,6 @@
 """The HTTP doors: read, call the service, answer."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 
 from app import openapi
 from app.accept import preferred
-from app.errors import NotReady
+from app.errors import DeadlineExceeded, NotReady
 from app.observability import METRICS_MEDIA_TYPE, Metrics
 from app.options import (
     ClusterOptions,
@@ -180,11 +181,22 @@ async def _answer(
     metrics: Metrics = request.app.state.metrics
 
     async def observed() -> Answer:
-        answer = await compute()
+        answer = await _in_time(compute(), request.app.state.compute_timeout_s)
         metrics.stages(answer.timing_ms.model_dump())
         return answer
 
     return await results.answer(question, body, model, observed)
+
+
+async def _in_time(answering: Awaitable[Answer], limit_s: float) -> Answer:
+    """Answer within the deadline, all waiting included; work that is left behind ends."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await answering
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            f"There was no answer within {limit_s:g} s.", {"limit_s": limit_s}
+        ) from error
 
 
 def _words(options: BaseModel) -> str:

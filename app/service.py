@@ -4,6 +4,7 @@ Every front door calls these. Decoding runs in processes of its own, encoding in
 computing wherever `compute` does it, so nothing here holds the event loop.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from anyio import CapacityLimiter, to_thread
 
 from app.codecs import DecodedPicture
 from app.decoder import Decoder
-from app.delivery import deliver, pixels_for
+from app.delivery import Delivery, deliver, pixels_for
 from app.engine import ClusterJob, Compute, ElbowJob, OnProgress, Outcome, QuantizeJob
 from app.errors import BadParameter, BodyTooLarge
 from app.options import (
@@ -125,7 +126,7 @@ class Service:
         )
         outcome = await self.compute(job)
         quantized = outcome.result
-        file, encode_ms = await self._timed(deliver, picture, quantized, options)
+        file, encode_ms = await self._delivered(picture, quantized, options)
         described = _colors(picture, outcome)
         warnings = (*described["warnings"], *file.warnings)
         truth = {"wcss": file.wcss, "psnr_db": file.psnr_db, "warnings": warnings}
@@ -274,6 +275,21 @@ class Service:
         started_at = time.perf_counter()
         points = await self.decoder.table(body)
         return points, 1e3 * (time.perf_counter() - started_at)
+
+    async def _delivered(
+        self, picture: DecodedPicture, quantized: QuantizedImage, options: CompressOptions
+    ) -> tuple[Delivery, float]:
+        """Encode in a worker thread; if nobody waits any more, leave it, and it ends soon."""
+        is_wanted = True
+        work = asyncio.ensure_future(
+            self._timed(deliver, picture, quantized, options, lambda: is_wanted)
+        )
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            is_wanted = False
+            work.add_done_callback(lambda left: left.cancelled() or left.exception())
+            raise
 
     async def _timed(self, step: Callable[..., T], *arguments: object) -> tuple[T, float]:
         """Run a step in a worker thread; give its result and its milliseconds."""

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     """Bytes of all bodies that came and are not yet answered, kept in memory, never on a disk."""
 
     compute_timeout_s: float = Field(default=60.0, gt=0, le=3600)
-    """Longest time from a picture decoded to its result, waiting included, in seconds; then 504."""
+    """Longest time from a whole request to its answer, waiting included, in seconds; then 504."""
 
     max_header_bytes: int = Field(default=32_768, ge=1024, le=2**20)
     """Longest request line and headers, in bytes; the server below has no limit."""

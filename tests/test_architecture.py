@@ -13,7 +13,7 @@ LIBRARY = sorted((ROOT / "gpu_kmeans").rglob("*.py"))
 APP = sorted((ROOT / "app").rglob("*.py"))
 ONLY_IN = {
     "triton": "gpu_kmeans/backends/cuda",
-    "PIL": ("app/codecs", "app/encoders"),
+    "PIL": ("app/codecs", "app/encoders", "app/shrink_webp"),
     "ray": "app/ray_",
     "oxipng": "app/shrink_png",
 }

@@ -4,13 +4,18 @@ import base64
 import io
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
+from fastapi.testclient import TestClient
 from pictures import decoded, encoded, noise
 from PIL import Image
+from servers import wait_until
 
 from app.cli import main
-from app.encoders import FORMATS, encode
+from app.encoders import FORMATS, UnwantedError, encode
+from app.main import create_app
+from app.settings import Settings
 
 EFFORTS = [0, 1, 2, 6, 7, 9]
 
@@ -209,3 +214,43 @@ def test_more_reserved_colours_than_k_are_refused(client, photo_png):
     response = client.post("/compress?k=1&reserve=ff0000,00ff00", content=photo_png)
 
     assert (response.status_code, response.json()["parameter"]) == (422, "reserve")
+
+
+def encoders_at_work():
+    return [each for each in psutil.Process().children() if "shrink" in str(each.cmdline())]
+
+
+@pytest.mark.parametrize("image_format", ["png", "webp"])
+def test_what_takes_long_ends_once_it_is_not_wanted(image_format):
+    asked = []
+
+    with pytest.raises(UnwantedError):
+        encode(
+            noise(900, 900, 1)[..., 0],
+            noise(256, 1)[:, 0],
+            image_format,
+            effort=9,
+            is_wanted=lambda: asked.append(0) or len(asked) < 3,
+        )
+
+    assert len(asked) == 3
+    assert not encoders_at_work()
+
+
+def test_a_large_webp_is_the_picture_as_a_small_one_is():
+    indices, palette = noise(800, 800, 1)[..., 0] & 15, noise(16, 1, 4)[:, 0]
+
+    file = encode(indices, palette, "webp")
+
+    assert np.array_equal(decoded(file, "RGBA"), palette[indices])
+
+
+def test_an_encoder_past_the_deadline_is_not_waited_for():
+    settings = Settings(compute_timeout_s=2)
+    slow = encoded(noise(700, 700))
+    with TestClient(create_app(settings)) as impatient:
+        impatient.post("/palette?k=2", content=encoded(noise(2, 2)))
+        late = impatient.post("/compress?k=256&refine=0&curve=false&effort=9", content=slow)
+
+        assert (late.status_code, late.json()["code"]) == (504, "deadline-exceeded")
+        wait_until(lambda: not encoders_at_work())
