@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import Unauthorized
 from app.problems import problem_response
 
-_CLOSED = ("/compress", "/elbow", "/palette", "/cluster", "/results", "/metrics")
+_OPEN = {"/", "/docs", "/openapi.json", "/healthz", "/readyz"}
 
 
 class ApiKeys:
@@ -43,7 +43,7 @@ class ApiKeys:
 
 
 def _is_closed(path: str) -> bool:
-    return path.startswith(_CLOSED)
+    return path not in _OPEN and not path.startswith("/static/")
 
 
 def _key_of(headers: Headers) -> str:

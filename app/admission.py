@@ -10,11 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from app.errors import NotReady, QueueFull
 
+CLIENT: ContextVar[str] = ContextVar("client", default="")  # whose request this is
 _LONGEST_WAIT_S = 60
+_CLIENT_SHARE = 0.5  # of pixels and of bytes; of jobs the limits say it
 _MEMORY = 0.2  # weight of the newest job in the mean time a job takes
 
 
@@ -25,8 +28,8 @@ class AdmissionLimits:
     Attributes:
         max_jobs: Requests computing or waiting to.
         max_client_jobs: Those of one client.
-        max_pixels: Of pictures decoded and not yet answered.
-        max_upload_bytes: Of bodies received and not yet answered.
+        max_pixels: Of pictures decoded and not yet answered; one client has at most half.
+        max_upload_bytes: Of bodies received and not yet answered; likewise.
     """
 
     max_jobs: int = 64
@@ -57,6 +60,8 @@ class Admission:
     is_open: bool = True
     shed: Counter[str] = field(default_factory=Counter)
     _by_client: Counter[str] = field(default_factory=Counter)
+    _pixels_of: Counter[str] = field(default_factory=Counter)
+    _bytes_of: Counter[str] = field(default_factory=Counter)
     _job_s: float = 0.5  # of wall time between two answers while there is work
     _last_answer_at: float = 0.0
 
@@ -91,25 +96,29 @@ class Admission:
             yield
         finally:
             self.jobs -= 1
-            self._by_client[client] -= 1
-            if not self._by_client[client]:
-                del self._by_client[client]
+            _take(self._by_client, client, 1)
             self._learn(entered_at)
 
     @contextmanager
     def picture(self, n_pixels: int) -> Iterator[None]:
-        """Hold room for a decoded picture.
+        """Hold room for a decoded picture of `CLIENT`; there is always some for its first.
 
         Raises:
             QueueFull: The pictures under way leave no room for it.
         """
-        if self.pixels and self.pixels + n_pixels > self.limits.max_pixels:
-            raise self._full("pixels", self.limits.max_pixels, "pixels are under way")
+        client, most = CLIENT.get(), self.limits.max_pixels
+        if self.pixels and self.pixels + n_pixels > most:
+            raise self._full("pixels", most, "pixels are under way")
+        share = int(_CLIENT_SHARE * most)
+        if self._pixels_of[client] and self._pixels_of[client] + n_pixels > share:
+            raise self._full("client_pixels", share, "pixels of this client are under way")
         self.pixels += n_pixels
+        self._pixels_of[client] += n_pixels
         try:
             yield
         finally:
             self.pixels -= n_pixels
+            _take(self._pixels_of, client, n_pixels)
 
     def receive(self, n_bytes: int) -> None:
         """Count a part of a body; `forget` it once the request is answered.
@@ -117,14 +126,19 @@ class Admission:
         Raises:
             QueueFull: The bodies under way leave no room for it.
         """
-        if self.upload_bytes + n_bytes > self.limits.max_upload_bytes:
-            most = self.limits.max_upload_bytes
+        client, most = CLIENT.get(), self.limits.max_upload_bytes
+        if self.upload_bytes + n_bytes > most:
             raise self._full("upload_bytes", most, "bytes of uploads are under way")
+        share = int(_CLIENT_SHARE * most)
+        if self._bytes_of[client] + n_bytes > share:
+            raise self._full("client_upload_bytes", share, "bytes of this client are under way")
         self.upload_bytes += n_bytes
+        self._bytes_of[client] += n_bytes
 
     def forget(self, n_bytes: int) -> None:
         """Give back what `receive` counted. Never raises."""
         self.upload_bytes -= n_bytes
+        _take(self._bytes_of, CLIENT.get(), n_bytes)
 
     def retry_after_s(self) -> int:
         """Estimate when what is under way now will be answered, in whole seconds. Never raises."""
@@ -144,3 +158,10 @@ class Admission:
         took_s = now - max(entered_at, self._last_answer_at)
         self._job_s += _MEMORY * (took_s - self._job_s)
         self._last_answer_at = now
+
+
+def _take(counts: Counter[str], client: str, n: int) -> None:
+    """Give back, and forget a client that holds nothing."""
+    counts[client] -= n
+    if not counts[client]:
+        del counts[client]

@@ -101,6 +101,11 @@ class Batcher(Generic[Job]):
                 ticket.result.set_exception(NotReady("The service is stopping."))
         self._waiting.clear()
 
+    @property
+    def n_waiting(self) -> int:
+        """Jobs that no lane has taken yet."""
+        return len(self._waiting)
+
     async def _tell(self) -> None:
         self._dispatching = self._dispatching or asyncio.create_task(self._dispatch())
         async with self._changed:

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Num, UInt8
 
 from app.batcher import Ticket
-from app.errors import BadParameter, BadPoints, DeviceUnavailable, OutOfMemory
+from app.errors import BadParameter, BadPoints, DeviceUnavailable, OutOfMemory, ServiceError
 from gpu_kmeans import (
     DeviceError,
     ElbowCurve,
@@ -45,6 +45,8 @@ Result_co = TypeVar("Result_co", covariant=True)
 _CPU = torch.device("cpu")
 _CHANNELS = 3
 _MOST_JOBS = 64  # of a batch
+_MOST_DEFECTS = 3  # in a row; then something is broken, and readiness says so
+_LOOK_EVERY_S = 1.0
 _NO_ROOM = (MemoryError, torch.OutOfMemoryError)
 _log = logging.getLogger(__name__)
 
@@ -205,7 +207,12 @@ class Engine:
         self.lanes = 1 if on_gpu else processors or _processors()
         self.max_batch_jobs = _MOST_JOBS if on_gpu else 1  # threads, not batches, fill processors
         self._threads = ThreadPoolExecutor(self.lanes, thread_name_prefix="engine")
-        self.is_ready = False
+        self._is_warm, self._n_defects = False, 0
+
+    @property
+    def is_ready(self) -> bool:
+        """It is warm, and the last jobs have not all failed by a defect."""
+        return self._is_warm and self._n_defects < _MOST_DEFECTS
 
     async def submit(self, job: Job[Result]) -> Outcome[Result]:
         """Compute a job by itself, as soon as a thread is free, with all processors.
@@ -240,8 +247,18 @@ class Engine:
             await self.submit(QuantizeJob(pixels=picture, options={"k": 8, "curve": True}))
         gc.collect()
         gc.freeze()  # what is there now stays: a later collection, which holds everyone, is short
-        self.is_ready = True
+        self._is_warm, self._n_defects = True, 0
         _log.info("ready: %s on %s", self.backend, self.device)
+
+    async def stay_ready(self) -> None:
+        """Warm up, and again whenever it is not ready any more, until cancelled."""
+        while True:
+            try:
+                if not self.is_ready:
+                    await self.warm_up()
+            except Exception:  # noqa: BLE001 - whatever it is, the service is not ready
+                _log.exception("the engine does not compute")
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     def memory_bytes(self) -> int:
         """Say how much memory of its own a GPU has given us. Never raises."""
@@ -261,9 +278,13 @@ class Engine:
     def _outcome_or_error(self, ticket: Ticket[Job[Any]]) -> Outcome[Any] | BaseException:
         """Compute one job; whatever it raises is its own, and the next one's turn comes."""
         try:
-            return self._run(ticket)
+            outcome = self._run(ticket)
         except Exception as error:  # noqa: BLE001 - handed on to whoever waits
+            is_defect = not isinstance(error, (ServiceError, _UnwantedError))
+            self._n_defects += is_defect or isinstance(error, DeviceUnavailable)
             return error
+        self._n_defects = 0
+        return outcome
 
     def _run(self, ticket: Ticket[Job[Result]]) -> Outcome[Result]:
         started_at = time.perf_counter()

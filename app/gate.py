@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.admission import Admission
+from app.admission import CLIENT, Admission
 from app.errors import BodyTooLarge, ServiceError
 from app.problems import problem_response
 
@@ -38,6 +38,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         client = client_of(scope)
+        CLIENT.set(client)  # of this task, which is the request's own, and of those it starts
         try:
             self._check_declared_length(scope)
             self._admission.check(client)

@@ -1,7 +1,6 @@
 """The application, put together: `create_app(settings)`."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -26,8 +25,6 @@ from app.schemas import Health
 from app.service import Service
 from app.settings import Settings
 from gpu_kmeans import __version__
-
-_log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -95,7 +92,17 @@ def create_app(
     )
     app.state.admission = admission
     app.state.is_ready = lambda: admission.is_open and (engine is None or engine.is_ready)
-    metrics = Metrics(partial(_read_numbers, app, admission, decoder, results, engine))
+    metrics = Metrics(
+        partial(
+            _read_numbers,
+            app,
+            admission=admission,
+            decoder=decoder,
+            results=results,
+            engine=engine,
+            batcher=batcher,
+        )
+    )
     if batcher:
         batcher.on_batch = metrics.batch_pixels.observe
     app.state.results, app.state.metrics = results, metrics
@@ -127,9 +134,7 @@ def _lifespan(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         """Warm up beside the first requests; close after the last."""
         decoder.warm_up()
-        warming = asyncio.create_task(engine.warm_up()) if engine else None
-        if warming:
-            warming.add_done_callback(_say_if_it_failed)
+        warming = asyncio.create_task(engine.stay_ready()) if engine else None
         yield
         if warming:
             warming.cancel()
@@ -149,16 +154,19 @@ def _keys(settings: Settings) -> list[str]:
 
 def _read_numbers(
     app: FastAPI,
+    *,
     admission: Admission,
     decoder: Decoder,
     results: ResultCache,
     engine: Engine | None,
+    batcher: Batcher[Job[Any]] | None,
 ) -> dict[str, float]:
     """Read what the parts have counted, by the names it is published under."""
     shed = {f"shed_{name}_total": float(n) for name, n in admission.shed.items()}
     return shed | {
         "ready": float(app.state.is_ready()),
         "jobs": admission.jobs,
+        "queue_depth": batcher.n_waiting if batcher else 0,
         "pixels_in_flight": admission.pixels,
         "uploads_bytes": admission.upload_bytes,
         "decoder_kills_total": decoder.kills,
@@ -167,9 +175,3 @@ def _read_numbers(
         "result_cache_misses_total": results.misses,
         "device_memory_bytes": engine.memory_bytes() if engine else 0,
     }
-
-
-def _say_if_it_failed(warming: asyncio.Task[None]) -> None:
-    """An engine that does not compute leaves the service not ready; the log says why."""
-    if not warming.cancelled() and warming.exception():
-        _log.error("the engine does not compute", exc_info=warming.exception())

@@ -34,7 +34,7 @@ _SECURITY = {
     ),
 }
 _CLIENT_LEFT = 499  # as proxies log it
-_ID = re.compile(r"[\w.-]{1,64}")
+_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _PIXELS = tuple(2.0**power for power in range(12, 28, 2))
 _request_id: ContextVar[str] = ContextVar("request_id", default="-")
@@ -79,6 +79,12 @@ class Metrics:
         for stage, milliseconds in timing_ms.items():
             self._stages.labels(stage).observe(milliseconds / 1e3)
 
+    def refused(self, status: int, request_id: str) -> None:
+        """Count and tell of an answer given before there was a request. Never raises."""
+        self.requests.labels("connection", str(status)).inc()
+        facts = {"request_id": request_id, "route": "connection", "status": status}
+        _log.info("refused", extra={"facts": facts})
+
     def render(self) -> bytes:
         """Write every number as Prometheus reads it."""
         return generate_latest(self._registry)
@@ -100,6 +106,8 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # the server leaves the body out
+            scope = {**scope, "method": "GET"}
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
         _request_id.set(request_id)

@@ -33,7 +33,7 @@ _POINTS = {
                 "minItems": 1,
                 "items": {"type": "array", "minItems": 1, "items": {"type": "number"}},
             },
-            "weights": {"type": "array", "items": {"type": "number", "minimum": 0}},
+            "weights": {"type": ["array", "null"], "items": {"type": "number", "minimum": 0}},
         },
     },
     "example": {"points": [[0, 0], [1, 0], [9, 9]], "weights": [1, 1, 2]},

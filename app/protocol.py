@@ -11,6 +11,9 @@ client's.
 
 import asyncio
 import json
+import secrets
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +59,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """One connection; `guarded` makes the class for given limits."""
 
     limits = ReceiptLimits()
+    on_refusal: Callable[[int, str], None] = staticmethod(lambda _status, _request_id: None)
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -66,6 +70,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._lingering_s = 0.0
         self._most_pending = 0
         self._is_dismissed = False
+        self._begun: Any = None  # the request under way; `cycle` may be one that waits behind it
+        self._last_words: ServiceError | None = None
         self._ticking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -79,7 +85,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """Stop the clock."""
         if self._ticking is not None:
             self._ticking.cancel()
+        self.pipeline.clear()
         super().connection_lost(exc)
+        if self._begun is not None and not self._begun.response_complete:
+            self._begun.disconnected = True
+            self._begun.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Count what is no body: it may come without end and never get to the application."""
@@ -138,6 +148,17 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
+    def on_response_complete(self) -> None:
+        """Say what had to wait until the answer was out; otherwise go on with the next request."""
+        if self._last_words is not None and not self.transport.is_closing():
+            self._write(self._last_words)
+            return
+        super().on_response_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._begun = cycle
+        super()._start_asgi_task(cycle, app)
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP as every other error."""
         self._answer(BadRequest(msg))
@@ -153,6 +174,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """Look at the connection: is its client sending, and taking its answer, fast enough?"""
         self._ticking = self.loop.call_later(self.limits.tick_s, self._tick)
         self._watch_the_answer()
+        if self._last_words is not None:
+            return  # it is our turn
         if self._is_answered_early():
             self._lingering_s += self.limits.tick_s
             if self._lingering_s > _LINGER_S:
@@ -201,26 +224,38 @@ class GuardedProtocol(HttpToolsProtocol):
         self._answer(HeadersTooLarge(f"Headers may take {most:,} bytes.", {"limit_bytes": most}))
 
     def _answer(self, error: ServiceError) -> None:
-        """Write a problem document past the application, if it has not begun to answer itself.
+        """Write a problem document past the application, after the answer that is under way.
 
-        The connection is closed a moment later: closing it on what is still coming would reset it,
-        and the client would not see why.
+        A request that has not come to its end is not answered otherwise. The connection is closed a
+        moment later: closing it on what is still coming would reset it, and the client would not
+        see why.
         """
         if self._is_dismissed or self.transport.is_closing():
             return
         self._is_dismissed = True
-        cycle: Any = self.cycle  # None before the first request, whatever its type says
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
-            if cycle.response_started:
+        self.pipeline.clear()
+        begun = self._begun
+        if begun is not None and not begun.response_complete:
+            if not begun.more_body:
+                self._last_words = error
+                return
+            begun.disconnected = True
+            begun.message_event.set()
+            if begun.response_started:
                 self.transport.abort()
                 return
+        self._write(error)
+
+    def _write(self, error: ServiceError) -> None:
+        self._last_words = None
         status, _code, title = TABLE[type(error)]
+        request_id = secrets.token_hex(8)
+        self.on_refusal(status, request_id)
         body = json.dumps(problem(error)).encode()
         head = (
             f"HTTP/1.1 {status} {title}\r\ncontent-type: {PROBLEM_MEDIA_TYPE}\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
+            "x-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         if self.transport.can_write_eof():
@@ -232,23 +267,43 @@ class GuardedProtocol(HttpToolsProtocol):
         return self._is_receiving or cycle is None or cycle.response_complete
 
     def _displace_one(self) -> None:
-        """Close the connection whose client has kept us waiting longest; ours may be the one."""
+        """Close the connection that has kept us waiting longest, of the client that has most."""
         waiting = [
             other
             for other in self.connections
             if isinstance(other, GuardedProtocol) and other._is_waiting()  # noqa: SLF001 - our own kind
         ]
-        if waiting:
-            max(waiting, key=lambda other: other._receiving_s).transport.abort()  # noqa: SLF001 - likewise
+        if not waiting:
+            return
+        hosts = Counter(_host(other) for other in waiting)
+
+        def claim(other: "GuardedProtocol") -> tuple[int, float]:
+            return hosts[_host(other)], other._receiving_s  # noqa: SLF001 - likewise
+
+        max(waiting, key=claim).transport.abort()
 
 
-def guarded(limits: ReceiptLimits) -> type[GuardedProtocol]:
+def _host(protocol: GuardedProtocol) -> str:
+    return protocol.client[0] if protocol.client else ""
+
+
+def guarded(
+    limits: ReceiptLimits, on_refusal: Callable[[int, str], None] | None = None
+) -> type[GuardedProtocol]:
     """Make the protocol class that holds these limits, for `uvicorn.Config(http=...)`.
 
-    Never raises.
+    Args:
+        limits: What a connection may take.
+        on_refusal: Told the status and the request id of what is answered here.
+
+    Returns:
+        The class. Never raises.
 
     Example:
         >>> guarded(ReceiptLimits(grace_s=1.0)).limits.grace_s
         1.0
     """
-    return type("LimitedProtocol", (GuardedProtocol,), {"limits": limits})
+    members: dict[str, Any] = {"limits": limits}
+    if on_refusal is not None:
+        members["on_refusal"] = staticmethod(on_refusal)
+    return type("LimitedProtocol", (GuardedProtocol,), members)

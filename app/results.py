@@ -5,13 +5,15 @@ a time. What was sent is not kept; a key is a hash of it, of the question and of
 secret of this process, so nobody can ask whether somebody else has sent a certain picture.
 """
 
+import asyncio
 import hashlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from anyio import to_thread
 from pydantic import BaseModel
@@ -65,6 +67,7 @@ class ResultCache:
     n_bytes: int = 0
     hits: int = 0
     misses: int = 0
+    _pending: "dict[str, asyncio.Future[Kept[Any] | None]]" = field(default_factory=dict)
     _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     _kept: OrderedDict[str, Kept[BaseModel]] = field(default_factory=OrderedDict)
 
@@ -84,16 +87,38 @@ class ResultCache:
             compute: Answers it; what it raises is not kept.
         """
         key = await self._key(question, body)
-        kept = self.get(key)
+        while (kept := self.get(key)) is None and key in self._pending:
+            kept = await asyncio.shield(self._pending[key])  # another request asks the same now
+            if kept is not None:
+                break
         if kept is not None and kept.model is model:
             self.hits += 1
             return cast("Kept[Answer]", kept)
         self.misses += 1
-        answer = await compute()
-        json = await to_thread.run_sync(_as_json, answer)
-        kept = Kept(key=key, model=model, json=json, until=self.clock() + self.ttl_s)
-        self._keep(kept)
+        with self._announced(key) as pending:
+            answer = await compute()
+            json = await to_thread.run_sync(_as_json, answer)
+            kept = Kept(key=key, model=model, json=json, until=self.clock() + self.ttl_s)
+            self._keep(kept)
+            pending.set_result(kept)
         return replace(cast("Kept[Answer]", kept), fresh=answer)
+
+    @contextmanager
+    def _announced(self, key: str) -> Iterator["asyncio.Future[Kept[Any] | None]"]:
+        """Let requests that ask the same wait for this one; where nothing is kept, none does."""
+        pending = asyncio.get_running_loop().create_future()
+        if self.max_bytes:
+            self._pending[key] = pending
+        try:
+            yield pending
+        finally:
+            self._pending.pop(key, None)
+            if not pending.done():
+                pending.set_result(None)  # the next one has to compute it itself
+
+    def left_s(self, kept: Kept[Any]) -> int:
+        """Say for how many more seconds an answer is kept. Never raises."""
+        return max(0, int(kept.until - self.clock()))
 
     def get(self, key: str) -> Kept[BaseModel] | None:
         """Give a kept answer, if it is still there. Never raises."""

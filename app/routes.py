@@ -129,9 +129,12 @@ async def results(request: Request, key: str) -> Response:
         preferred(request.headers.get("accept", ""), [_JSON, "image/*"]) != _JSON
     )
     response = _picture_response(kept) if is_picture else _json_response(kept)
-    response.headers["Cache-Control"] = "private, immutable"
-    if response.headers["ETag"] in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers={"ETag": response.headers["ETag"]})
+    left_s = request.app.state.results.left_s(kept)
+    response.headers["Cache-Control"] = f"private, max-age={left_s}, immutable"
+    known = request.headers.get("if-none-match", "")
+    if known.strip() == "*" or response.headers["ETag"] in known:
+        names = ("ETag", "Cache-Control", "Content-Location", "Vary")
+        return Response(status_code=304, headers={name: response.headers[name] for name in names})
     return response
 
 

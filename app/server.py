@@ -10,16 +10,19 @@ import math
 import os
 import resource
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from opentelemetry.trace import get_tracer_provider
 
 from app.admission import Admission
 from app.protocol import ReceiptLimits, guarded
 from app.settings import Settings
 
 _CONNECTION_FILES = 124  # what else a process may have open: pipes, sockets, logs
+_TRACES_MS = 2000  # to send the last traces
 _AT_LEAST_S = 1  # for answers still being written when the time is over
 _log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ def serve(app: FastAPI, settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="asyncio",  # the one that is tested, whatever else is installed
-        http=guarded(_receipt_limits(settings)),
+        http=guarded(_receipt_limits(settings), app.state.metrics.refused),
         ws="none",
         log_config=None,  # ours, see app.observability
         access_log=False,  # likewise
@@ -72,9 +75,17 @@ def serve(app: FastAPI, settings: Settings) -> None:
         forwarded_allow_ips=settings.trusted_proxies,
     )
     Server(config, app.state.admission, settings.stop_timeout_s).run()
+    _flush_traces()
     _log.info("stopped")
     logging.shutdown()
     os._exit(0)  # a computation that nobody waits for any more must not keep the process
+
+
+def _flush_traces() -> None:
+    """Let a tracer provider that was set send what it holds; ours is none, which holds nothing."""
+    flush: Callable[[int], object] | None = getattr(get_tracer_provider(), "force_flush", None)
+    if flush is not None:
+        flush(_TRACES_MS)
 
 
 def _receipt_limits(settings: Settings) -> ReceiptLimits:

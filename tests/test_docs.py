@@ -198,6 +198,16 @@ def test_the_default_of_a_setting_is_the_documented_one(name):
     assert f"| `GPU_KMEANS_{name.upper()}` | `{default}` |" in SETTINGS
 
 
+@pytest.mark.parametrize("name", Settings.model_fields.keys())
+def test_the_bounds_of_a_setting_are_the_documented_ones(name):
+    row = next(line for line in SETTINGS.splitlines() if f"_KMEANS_{name.upper()}`" in line)
+    schema = Settings.model_json_schema()["properties"][name]
+    low = schema.get("minimum", f"above {schema.get('exclusiveMinimum', 0):g}")
+    bounds = f"{low} to {schema['maximum']}" if "maximum" in schema else ""
+
+    assert row.split(" |")[2].strip() == bounds.replace(".0", "")
+
+
 @pytest.mark.parametrize("options", [ClusterOptions, CompressOptions, ElbowOptions, PaletteOptions])
 def test_every_parameter_of_the_http_api_is_documented(options):
     documented = set(re.findall(r"`(\w+)`", HTTP_API.split("## Parameters")[1].split("\n## ")[0]))
@@ -208,7 +218,8 @@ def test_every_parameter_of_the_http_api_is_documented(options):
 def test_every_error_of_the_http_api_is_documented():
     documented = set(re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", HTTP_API, re.MULTILINE))
 
-    assert documented == {(str(status), code) for status, code, _title in TABLE.values()}
+    ours = {(str(status), code) for status, code, _title in TABLE.values()}
+    assert documented == ours | {("404", "not-found"), ("405", "method-not-allowed")}
 
 
 @pytest.mark.parametrize("answer", [CompressAnswer, *NESTED], ids=lambda model: model.__name__)

@@ -35,13 +35,13 @@ def wait_until(condition, seconds=30):
 
 
 @contextlib.contextmanager
-def served(app, limits=QUICK):
+def served(app, limits=QUICK, on_refusal=None):
     """Serve an application; give its address."""
     config = uvicorn.Config(
         app,
         port=0,
         loop="asyncio",  # as app.server has it
-        http=guarded(limits),
+        http=guarded(limits, on_refusal),
         log_level="critical",
         ws="none",
         timeout_graceful_shutdown=1,

@@ -1,10 +1,10 @@
 """The bounds of what is under way, with plain numbers and a clock of our own."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from app.admission import Admission, AdmissionLimits
+from app.admission import CLIENT, Admission, AdmissionLimits
 from app.errors import NotReady, QueueFull
 
 
@@ -59,13 +59,28 @@ def test_a_place_is_free_again_however_the_job_ended(admission):
     admission.check("a")
 
 
+@contextmanager
+def picture_of(client, admission, n_pixels):
+    CLIENT.set(client)
+    with admission.picture(n_pixels):
+        yield
+
+
 def test_pixels_under_way_are_bounded(admission):
-    with admission.picture(60), admission.picture(40):
+    with picture_of("a", admission, 50), picture_of("b", admission, 50):
         assert admission.pixels == 100
-        with pytest.raises(QueueFull, match="100 pixels"), admission.picture(1):
+        with pytest.raises(QueueFull, match="100 pixels"), picture_of("c", admission, 1):
             pass
 
     assert admission.pixels == 0
+
+
+def test_one_client_has_half_of_the_pixels(admission):
+    with picture_of("a", admission, 40), picture_of("a", admission, 10):
+        with pytest.raises(QueueFull, match="50 pixels of this client"):
+            picture_of("a", admission, 1).__enter__()
+        with picture_of("b", admission, 50):
+            assert admission.pixels == 100
 
 
 def test_one_picture_is_let_in_however_large(admission):
@@ -74,12 +89,19 @@ def test_one_picture_is_let_in_however_large(admission):
 
 
 def test_bytes_of_uploads_are_bounded_until_forgotten(admission):
-    admission.receive(1000)
+    for client in "ab":
+        CLIENT.set(client)
+        admission.receive(500)
+    CLIENT.set("c")
     with pytest.raises(QueueFull, match="uploads"):
         admission.receive(1)
 
-    admission.forget(1000)
-    admission.receive(1000)
+    CLIENT.set("b")
+    admission.forget(500)
+    admission.receive(250)
+    CLIENT.set("a")
+    with pytest.raises(QueueFull, match="500 bytes of this client"):
+        admission.receive(1)
 
 
 def test_a_stopping_service_takes_nothing(admission):

@@ -1,6 +1,7 @@
 """What is let in to compute, tried with a computation that waits until it is told to go on."""
 
 import asyncio
+import itertools
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from app.settings import Settings
 from gpu_kmeans import quantize
 
 PICTURE = encoded(noise(4, 4))
+SEEDS = itertools.count()
 TIGHT = {"max_jobs": 3, "max_client_jobs": 3}
 
 
@@ -55,10 +57,10 @@ def service(computing):
 
 
 def sent(address, n):
-    """Open connections with a request each."""
+    """Open connections with a request each, none like another."""
     connections = [socket.create_connection(address, timeout=20) for _ in range(n)]
     for connection in connections:
-        connection.sendall(post("/compress?k=2", PICTURE))
+        connection.sendall(post(f"/compress?k=2&seed={next(SEEDS)}", PICTURE))
     return connections
 
 
@@ -167,3 +169,38 @@ def test_pictures_for_which_there_is_no_room_are_refused(computing):
         computing.go_on.set()
         assert status_of(one_answer(first)) == 200
         first.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "body", "limit"),
+    [
+        ({"max_pixels_in_flight": 40}, PICTURE, b'"limit":"client_pixels"'),
+        ({"max_uploads_bytes": 2**20}, bytes(2**19 + 1), b'"limit":"client_upload_bytes"'),
+    ],
+    ids=["pixels", "bytes"],
+)
+def test_one_client_has_half_of_the_room_at_most(computing, settings, body, limit):
+    app = create_app(Settings(**settings), computing)
+    with served(app) as address:
+        (first,) = sent(address, 1)
+        wait_until(lambda: computing.begun)
+        with connected(address) as second:
+            second.sendall(post("/compress?k=3", body))
+
+            assert limit in one_answer(second)
+        first.close()
+        wait_until(lambda: not app.state.admission.jobs)
+        admission = app.state.admission
+        assert not admission._by_client
+        assert not admission._pixels_of
+        assert not admission._bytes_of
+
+
+def test_a_client_that_asks_twice_and_leaves_frees_its_place(service, computing):
+    (connection,) = sent(service.address, 1)
+    connection.sendall(post("/compress?k=2", PICTURE))
+    wait_until(lambda: computing.begun)
+    connection.close()
+
+    wait_until(lambda: service.state.admission.jobs == 0)
+    assert computing.cancelled == computing.begun == 1

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pictures import encoded, noise
+from servers import answer_to, connected, served, wait_until
 
 from app.cli import main
 from app.main import create_app
@@ -40,6 +42,7 @@ def test_an_answer_is_counted_by_route_status_and_stage(client):
     [
         "gpu_kmeans_ready",
         "gpu_kmeans_jobs",
+        "gpu_kmeans_queue_depth",
         "gpu_kmeans_pixels_in_flight",
         "gpu_kmeans_batch_pixels_bucket",
         "gpu_kmeans_decoder_kills_total",
@@ -157,7 +160,52 @@ def test_where_keys_are_set_one_of_them_is_needed(path, headers, status):
         assert response.headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/nothing", "/static", "/results/0", "/docs/"])
+def test_what_is_not_said_to_be_open_is_closed(path):
+    with TestClient(create_app(KEYS)) as client:
+        assert client.get(path).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/openapi.json", "/static/page.js"])
+def test_a_head_is_answered_as_a_get_would_be(client, path):
+    wait_until(lambda: client.get("/readyz").status_code == 200)
+    got, head = client.get(path), client.head(path)
+
+    assert head.status_code == got.status_code
+    assert head.headers["content-length"] == got.headers["content-length"]
+
+
+def test_an_engine_that_only_fails_is_not_ready_until_it_computes_again(monkeypatch):
+    def broken(*_arguments, **_options):
+        raise RuntimeError("the device is gone")
+
+    with TestClient(create_app(Settings()), raise_server_exceptions=False) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        with monkeypatch.context() as patched:
+            patched.setattr("app.engine.quantize", broken)
+            statuses = {client.post("/palette?k=2", content=PICTURE).status_code for _ in range(3)}
+
+            assert statuses == {500}
+            assert client.get("/readyz").status_code == 503
+            assert client.get("/healthz").status_code == 200
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_an_answer_given_before_there_is_a_request_is_counted_and_told(caplog):
+    app = create_app(Settings())
+    with served(app, on_refusal=app.state.metrics.refused) as address:
+        with caplog.at_level(logging.INFO), connected(address) as connection:
+            connection.sendall(b"what?\r\n\r\n")
+            raw = answer_to(connection)
+        numbers = app.state.metrics.render().decode()
+
+    request_id = re.search(rb"x-request-id: (\w+)", raw)[1].decode()
+    (record,) = [r for r in caplog.records if r.name == "app.requests"]
+    assert record.facts == {"request_id": request_id, "route": "connection", "status": 400}
+    assert 'gpu_kmeans_requests_total{route="connection",status="400"} 1.0' in numbers
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/docs", "/openapi.json", "/static/page.js"])
 def test_health_and_the_page_need_no_key(path):
     with TestClient(create_app(KEYS)) as client:
         assert client.get(path).status_code == 200

@@ -1,7 +1,10 @@
 """What a client may do to a connection, tried on a real server on a loopback port."""
 
+import contextlib
 import json
+import socket
 import time
+from dataclasses import replace
 
 import pytest
 from servers import QUICK, answer_to, connected, one_answer, post, served, status_of
@@ -34,6 +37,10 @@ async def echo_length(scope, receive, send):
 def address():
     with served(echo_length) as address:
         yield address
+
+
+def connected_from(host, address):
+    return socket.create_connection(address, timeout=20, source_address=(host, 0))
 
 
 def assert_problem(raw, status, code):
@@ -210,3 +217,25 @@ def test_a_full_house_still_lets_a_newcomer_in():
         finally:
             for each in idle:
                 each.__exit__(None, None, None)
+
+
+def test_nonsense_behind_a_request_does_not_take_its_answer(address):
+    with connected(address) as connection:
+        connection.sendall(post("/slow", b"x") + b"nonsense\r\n\r\n")
+        raw = answer_to(connection)
+
+    assert status_of(raw) == 200
+    assert_problem(raw[raw.index(b"HTTP/1.1 400") :], 400, "bad-request")
+
+
+def test_a_newcomer_displaces_a_connection_of_the_client_that_has_most():
+    limits = replace(QUICK, max_connections=6, header_timeout_s=20, tick_s=0.05)
+    with served(echo_length, limits) as address, contextlib.ExitStack() as held:
+        quiet = held.enter_context(connected_from("127.0.0.2", address))
+        time.sleep(3 * limits.tick_s)  # it has waited longest
+        for _ in range(10):
+            held.enter_context(connected(address))
+            time.sleep(0.01)
+        quiet.sendall(post("/", b"x"))
+
+        assert status_of(one_answer(quiet)) == 200

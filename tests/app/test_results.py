@@ -135,8 +135,11 @@ def test_who_has_an_answer_already_gets_304(client):
 
     unchanged = client.get(location, headers={"if-none-match": f'"other", {etag}'})
     changed = client.get(location, headers={"if-none-match": '"other"'})
+    anything = client.get(location, headers={"if-none-match": "*"})
 
     assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert unchanged.headers["content-location"] == location
+    assert anything.status_code == 304
     assert changed.status_code == 200
 
 
@@ -151,3 +154,54 @@ def test_a_cache_of_no_bytes_keeps_nothing():
         answer = client.post("/palette?k=2", content=PICTURE)
 
         assert client.get(answer.headers["content-location"]).status_code == 404
+
+
+async def asked_at_once(cache, compute, n=3):
+    questions = [cache.answer("a", b"", Words, compute) for _ in range(n)]
+    return await asyncio.gather(*questions, return_exceptions=True)
+
+
+def test_a_question_asked_by_several_at_once_is_computed_once(cache):
+    computed = []
+
+    async def compute():
+        computed.append(0)
+        await asyncio.sleep(0.01)
+        return Words(text="x" * 2000)  # too long to be kept
+
+    answers = asyncio.run(asked_at_once(cache, compute))
+
+    assert len({answer.json for answer in answers}) == len(computed) == 1
+    assert (cache.hits, cache.misses) == (2, 1)
+
+
+def test_whoever_waits_for_one_that_fails_or_leaves_computes_it_itself(cache):
+    computed = []
+
+    async def compute():
+        computed.append(0)
+        await asyncio.sleep(0.01)
+        if len(computed) == 1:
+            raise KeyError
+        if len(computed) == 2:
+            raise asyncio.CancelledError
+        return Words(text="")
+
+    first, second, third = asyncio.run(asked_at_once(cache, compute))
+
+    assert isinstance(first, KeyError)
+    assert isinstance(second, asyncio.CancelledError)
+    assert third.answer == Words(text="")
+
+
+def test_where_nothing_is_kept_nothing_is_shared():
+    cache, computed = ResultCache(max_bytes=0, ttl_s=10), []
+
+    async def compute():
+        computed.append(0)
+        await asyncio.sleep(0.01)
+        return Words(text="")
+
+    asyncio.run(asked_at_once(cache, compute))
+
+    assert len(computed) == 3
