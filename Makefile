@@ -18,7 +18,7 @@ PINS := pyproject.toml constraints.txt
 EXTRAS := [dev,bench]
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-gpu test-ray test-abuse soak fuzz test-web screenshots setup check format bench bench-looks bench-ray bench-gpu constraints clean
+.PHONY: help run test test-gpu test-ray test-abuse soak fuzz test-web screenshots setup check format bench bench-looks bench-page bench-ray bench-gpu constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,11 +70,14 @@ format: $(VENV)/.full ## Format the code and mend what lint can mend
 
 bench: $(VENV)/.full ## Measure on the CPU, into benchmarks/results/
 	@set -e; for file in benchmarks/bench_*.py; do \
-		name=$$(basename $$file .py); case $$name in bench_gpu|bench_looks|bench_ray) continue;; esac; $(BIN)/python -m benchmarks.$$name $(ARGS); \
+		name=$$(basename $$file .py); case $$name in bench_gpu|bench_looks|bench_page|bench_ray) continue;; esac; $(BIN)/python -m benchmarks.$$name $(ARGS); \
 	done
 
 bench-looks: $(VENV)/.full ## Measure looks against bytes, beside pngquant: ARGS='--images FOLDER'
 	$(BIN)/python -m benchmarks.bench_looks $(ARGS)
+
+bench-page: $(VENV)/.full ## Measure the page in Chromium, from the drop to the result on screen
+	$(BIN)/python -m benchmarks.bench_page $(ARGS)
 
 bench-ray: $(VENV)/.ray ## Measure Ray Serve beside plain serving, into benchmarks/results/
 	$(BIN)/python -m benchmarks.bench_ray $(ARGS)

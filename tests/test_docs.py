@@ -98,11 +98,12 @@ def our_text() -> dict[str, str]:
 
 @pytest.fixture
 def folder_with_a_photo(tmp_path, monkeypatch):
-    """The working directory of a reader: photo.jpg, a folder of pictures, a palette."""
+    """The working directory of a reader: photo.jpg, a folder of pictures, a palette, points."""
     photo = Image.fromarray(load_sample_image("china.jpg"))
     photo.resize((320, 214)).save(tmp_path / "photo.jpg", quality=92)
     (tmp_path / "pictures").mkdir()
     photo.resize((32, 21)).save(tmp_path / "pictures" / "photo.png")
+    (tmp_path / "points.csv").write_text("x,y\n0,0\n1,0\n9,9\n8,9\n-7,5\n")
     (tmp_path / "shared.hex").write_text("000000\nffffff\n")
     monkeypatch.chdir(tmp_path)
 

@@ -120,7 +120,7 @@ export class Cube {
   /** Parallel projection, green upward: [r, g, b] -> [x, y, depth]. */
   #projection(width, height) {
     const [sinYaw, cosYaw, sinPitch, cosPitch] = [Math.sin(this.#yaw), Math.cos(this.#yaw), Math.sin(this.#pitch), Math.cos(this.#pitch)];
-    const scale = Math.min(width, height) / 500;
+    const scale = Math.min(width, height) / 460;
     return ([r, g, b]) => {
       const [x, y, z] = [r - 127.5, g - 127.5, b - 127.5];
       const across = x * cosYaw + z * sinYaw;

@@ -4,7 +4,13 @@ import { Plot } from "./plot.js";
 import { bytes, change, decibels, scientific } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const RULES = { knee: "Knee of the curve", calinski_harabasz: "Calinski-Harabasz", silhouette: "Simplified silhouette", target_error: "Error a tenth of the first" };
+// name in the API -> what it is called here, and in a few words; the API's own meaning is the tooltip.
+const RULES = {
+  knee: ["Knee of the curve", "where it bends most; it moves with the range of k"],
+  calinski_harabasz: ["Calinski-Harabasz", "spread between the colours over spread within"],
+  silhouette: ["Simplified silhouette", "how much farther the next colour is than the own"],
+  target_error: ["Error a tenth of the first", "where a tenth of what one colour leaves is left"],
+};
 const PRESETS = [4, 8, 16, 32, 64, 128, 256];
 
 /** The panel of the elbow curve; fires "take" with a k, "k_max" with the end of the curve, "error" with an error. */
@@ -88,8 +94,8 @@ export class Elbow extends EventTarget {
     const { curve, criteria } = this.#answer;
     const good = curve.find(({ psnr_db: psnr }) => psnr === null || psnr >= this.#minPsnr);
     $("criteria").replaceChildren(
-      ...Object.entries(criteria).map(([name, { k, meaning }]) => criterion(RULES[name] ?? name.replaceAll("_", " "), k, "none", meaning)),
-      criterion(`Fewest with ${this.#minPsnr} dB`, good?.k, `more than ${curve.at(-1).k}`, "the smallest k that reaches min_psnr"),
+      ...Object.entries(criteria).map(([name, { k, meaning }]) => criterion(RULES[name] ?? [name.replaceAll("_", " "), meaning], k, "none", meaning)),
+      criterion([`Fewest with ${this.#minPsnr} dB`, "the smallest k that reaches min_psnr"], good?.k, `more than ${curve.at(-1).k}`, "k=auto asks for it"),
     );
   }
 
@@ -158,9 +164,11 @@ export class Elbow extends EventTarget {
   }
 }
 
-function criterion(words, k, otherwise, meaning) {
+function criterion([words, inShort], k, otherwise, meaning) {
   const item = Object.assign(document.createElement("li"), { title: meaning });
-  item.append(Object.assign(document.createElement("span"), { textContent: words }));
+  const said = Object.assign(document.createElement("span"), { textContent: words });
+  said.append(Object.assign(document.createElement("small"), { textContent: inShort }));
+  item.append(said);
   item.append(k ? button(k, `k = ${k}`) : Object.assign(document.createElement("span"), { textContent: otherwise }));
   return item;
 }

@@ -3,7 +3,7 @@ import { decibels, scientific } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = { top: 16, right: 16, bottom: 34, left: 46 };
-const HEIGHT = 250;
+const HEIGHT = 330;
 const LONGEST_EVEN = 24; // longer curves are drawn over octaves of k, so that few colours are not crowded
 const STEPS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -1e9, End: 1e9 };
 

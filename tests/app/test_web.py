@@ -39,6 +39,18 @@ def test_the_page_may_load_nothing_but_ours(client):
     assert sources == {"'none'", "'self'", "blob:", "data:"}
 
 
+def test_the_page_and_its_server_agree_about_the_defaults():
+    listed = re.search(r"DEFAULTS = {(.*)}", (WEB / "controls.js").read_text())[1]
+    shown = dict(re.findall(r'(\w+): "([^"]*)"', listed))
+    k = re.search(r'id="k-number".* value="(\d+)"', (WEB / "index.html").read_text())[1]
+
+    ours = {name: getattr(CompressOptions(), name) for name in [*shown, "k"]}
+    assert {**shown, "k": k} == {
+        name: f"{value:g}" if isinstance(value, float) else str(value).lower()
+        for name, value in ours.items()
+    }
+
+
 def test_the_page_stays_small():
     served = [path for path in WEB.rglob("*") if path.is_file() and path.parent != VENDOR]
 

@@ -9,6 +9,8 @@ import pytest
 from playwright.sync_api import expect
 from visit import MINUS, encoded, photo
 
+from benchmarks import bench_page
+
 VENDOR = Path(__file__).parent / "vendor"
 PHOTO = encoded(photo(), "JPEG", quality=95)
 SCALES = {"1": 1, "2": 2, "4": 4, "8": 8}
@@ -42,6 +44,14 @@ def test_a_photograph_that_is_brought_is_compressed(visit, by):
     assert picture.mode == "P"
     assert picture.size == (160, 107)
     assert len(picture.getcolors(256)) == 64
+
+
+def test_the_benchmark_of_the_page_times_every_drop_but_the_first(visit):
+    seconds = bench_page.drops(visit.page, photo(), 2)
+
+    assert len(seconds) == 2
+    assert min(seconds) > 0
+    expect(visit.page.locator("#curl")).to_contain_text("photo.jpg")
 
 
 def test_a_photograph_that_is_picked_is_compressed(visit):
