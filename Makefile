@@ -18,7 +18,7 @@ PINS := pyproject.toml constraints.txt
 EXTRAS := [dev,bench]
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-gpu test-ray test-abuse soak fuzz test-web screenshots setup check format bench bench-looks bench-page bench-ray bench-gpu constraints clean
+.PHONY: help run test test-gpu test-ray test-abuse soak fuzz test-web screenshots setup check audit format bench bench-looks bench-page bench-ray bench-gpu constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,8 +61,13 @@ check: $(VENV)/.full ## Check format, lint, types, Dockerfile and compose file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(PIP) check
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+audit: $(VENV)/.full ## Ask the package index, over the network, which pinned packages have known holes
+	$(PIP) install pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 format: $(VENV)/.full ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .

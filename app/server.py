@@ -21,6 +21,7 @@ from app.admission import Admission
 from app.protocol import ReceiptLimits, guarded
 from app.settings import Settings
 
+_ACCEPTED_AT_ONCE = 128  # connections of a flood, before the others have their turn again
 _CONNECTION_FILES = 124  # what else a process may have open: pipes, sockets, logs
 _TRACES_MS = 2000  # to send the last traces
 _AT_LEAST_S = 1  # for answers still being written when the time is over
@@ -68,6 +69,7 @@ def serve(app: FastAPI, settings: Settings) -> None:
         loop="asyncio",  # the one that is tested, whatever else is installed
         http=guarded(_receipt_limits(settings), app.state.metrics.refused),
         ws="none",
+        backlog=_ACCEPTED_AT_ONCE,
         log_config=None,  # ours, see app.observability
         access_log=False,  # likewise
         server_header=False,

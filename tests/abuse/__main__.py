@@ -17,6 +17,7 @@ from pathlib import Path
 
 import attacks
 import numpy as np
+import oddities
 from victim import NO_ANSWER, Outcome, Victim, watched
 
 from gpu_kmeans import __version__
@@ -59,6 +60,15 @@ ATTACKS = [
     ("1000 uploads, 200 at a time", attacks.parallel_uploads, set()),
     ("100 clients that vanish", attacks.vanishing_clients, set()),
     ("points: 4 MiB, a million brackets, 1e308", attacks.points, set()),
+    (
+        "requests to be read in two ways: both lengths, upgrades, nonsense behind them",
+        oddities.two_readings,
+        set(),
+    ),
+    ("odd names: traversal, NUL, surrogates, 7000 parameters", oddities.odd_names, set()),
+    ("odd forms: 200,000 parts, nested, near boundaries, file names", oddities.odd_forms, set()),
+    ("1500 connections that say nothing", oddities.idle_connections, set()),
+    ("the dearest requests, whose clients leave", oddities.dearest_requests, set()),
     ("decoders stopped in the middle (SIGSTOP)", attacks.hung_decoder, set()),
     ("decoders killed every second (SIGKILL)", attacks.killed_decoders, set()),
     ("the engine raising (a fault built in)", attacks.broken_engine, {500}),
