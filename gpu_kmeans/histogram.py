@@ -134,7 +134,7 @@ def _merge_cells(
         )
         sums = np.add.reduceat(sums, starts, axis=0)
         scatter = squares - (sums**2).sum(axis=1) / masses
-        scatter[children == 1] = 0  # nothing is merged, nothing scattered
+        scatter[counts == 1] = 0  # nothing is merged, nothing scattered
         levels.append((scatter, children, counts))
     scatters = np.concatenate([scatter for scatter, _, _ in levels])
     saved = np.concatenate([children - 1 for _, children, _ in levels])

@@ -159,3 +159,14 @@ def test_merging_does_not_depend_on_the_scale_of_the_weights():
 
     assert torch.equal(points, again)
     assert torch.equal(2 * masses, doubled)
+
+
+def test_one_bright_pixel_does_not_merge_a_dark_picture_into_one_color():
+    pixels = np.random.default_rng(0).integers(0, 64, (200, 300, 3)).astype(np.uint8)
+    pixels[0, 0] = 255  # so that the dark octants are only children of only children
+    histogram = histogram_of(pixels)
+    features = srgb8_to_features(histogram.colors, "rgb")
+
+    points, _ = coarsen(histogram.colors, features, histogram.counts.double(), 4096)
+
+    assert 4000 < len(points) <= 4096
