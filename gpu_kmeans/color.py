@@ -197,5 +197,8 @@ def _matrix(rows: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
 
 @functools.cache
 def _srgb8_to_linear_table(device: torch.device) -> Tensor:
-    levels = torch.arange(256, dtype=torch.float64, device=device) / 255
-    return srgb_to_linear(levels.reshape(-1, 1))[:, 0].contiguous()
+    levels = torch.arange(256, dtype=torch.float64) / 255  # on the CPU: the same bits everywhere
+    table = srgb_to_linear(levels.reshape(-1, 1))[:, 0].to(device)
+    if device.type == "cuda":  # it stays, for threads on other streams too
+        torch.cuda.current_stream(device).synchronize()
+    return table

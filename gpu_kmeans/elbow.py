@@ -22,10 +22,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from gpu_kmeans.backends import Backend, Problems, backend_for
+from gpu_kmeans.backends import AheadBackend, Backend, Problems, backend_for
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, check_points
 from gpu_kmeans.color import STEPS, srgb8_to_features
 from gpu_kmeans.criteria import Criterion, judge, simplified_silhouette
@@ -39,7 +40,7 @@ from gpu_kmeans.distances import (
 from gpu_kmeans.errors import OptionError
 from gpu_kmeans.growth import grow
 from gpu_kmeans.histogram import Histogram, coarsen
-from gpu_kmeans.refinement import STEPS_OUT, STILL, breathe, split_widest
+from gpu_kmeans.refinement import STEPS_OUT, STILL, breathe, breathe_together, split_widest
 from gpu_kmeans.seeding import distinct_rows
 
 __all__ = ["ElbowCurve", "curve_ks", "elbow", "picture_curve"]
@@ -328,11 +329,35 @@ def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]
     centroids = _mean(engine, problem)
     yield centroids
     rng = np.random.default_rng(0)
+    if isinstance(engine, AheadBackend) and engine.can_walk(problem, last + int(BREATH * last) + 1):
+        yield from _sequence_ahead(engine, problem, centroids, last, rng)
+        return
     for _ in range(1, last):
         centroids = split_widest(engine, problem, centroids, 1)
         centroids, wcss = engine.settle(problem, centroids, steps=STEPS_OUT, still=STILL)
         centroids, _ = breathe(engine, problem, centroids, wcss, share=BREATH, rng=rng)
         yield centroids
+
+
+def _sequence_ahead(
+    engine: AheadBackend, problem: Problems, start: Tensor, last: int, rng: np.random.Generator
+) -> Iterator[Tensor]:
+    """Yield the same from 2 clusters on, without waiting for the device: two breaths for each k."""
+    extra = [e for k in range(2, last + 1) for e in (1, max(1, int(BREATH * k)))]
+    luck = torch.ones(1, len(extra) or 1, last, dtype=torch.float64)
+    for k in range(2, last + 1):
+        luck[0, 2 * k - 3, :k] = torch.from_numpy(rng.standard_exponential(k))
+    room = last + max(extra, default=0)
+    walk = engine.walk(problem, [start], room=room, still=STILL, extra=extra or [0], luck=luck)
+    walk.settle(1)
+    walk.keep()
+    for k in range(2, last + 1):
+        walk.grow()
+        walk.split(2 * k - 4)
+        walk.settle(STEPS_OUT)
+        walk.keep()
+        breathe_together(walk, 2 * k - 3)
+        yield walk.best[:k].clone()
 
 
 def _mean(engine: Backend, problem: Problems) -> Tensor:

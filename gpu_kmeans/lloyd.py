@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from gpu_kmeans.backends import Accumulated, Backend, Problems, backend_for
+from gpu_kmeans.backends import Accumulated, AheadBackend, Backend, Problems, backend_for
 from gpu_kmeans.checks import (
     as_tensor,
     check_coordinates,
@@ -45,8 +45,14 @@ from gpu_kmeans.distances import (
 )
 from gpu_kmeans.errors import OptionError, ShapeError
 from gpu_kmeans.progress import Progress, part_of, rising
-from gpu_kmeans.refinement import REFINE_LEVELS, refine_centroids, searches_for
-from gpu_kmeans.seeding import distinct_rows, greedy_seeds, random_seeds
+from gpu_kmeans.refinement import (
+    REFINE_LEVELS,
+    WIDEST_BREATH,
+    refine_centroids,
+    refine_together,
+    searches_for,
+)
+from gpu_kmeans.seeding import distinct_rows, greedy_seeds, random_seeds, seeding_draws
 
 __all__ = ["INITS", "Descent", "KMeansResult", "descend", "kmeans"]
 
@@ -219,6 +225,53 @@ class Fit:
             candidates.append(engine.settle(problem, centroids, steps=1, still=0.0))
         return min(candidates, key=lambda candidate: candidate[1])[0]
 
+    def search_together(
+        self,
+        engine: Backend,
+        sets: Sequence[tuple[Tensor, Tensor]],
+        start: str,
+        on_progress: Progress,
+    ) -> list[Tensor]:
+        """Search in several sets of integral points and weights, all at once where that pays."""
+        searches = self.n_init * searches_for(self.k)
+        each = [(points, weights) for points, weights in sets for _ in range(searches)]
+        if isinstance(engine, AheadBackend):
+            problems = _pack_colors(engine, each)
+            rngs = [np.random.default_rng([self.seed, i % searches]) for i in range(len(each))]
+            seeds = self._seeds_together(engine, problems, each, start, rngs)
+            room = self.k + int(WIDEST_BREATH * self.k) + 1
+            if all(len(s) == self.k for s in seeds) and engine.can_walk(problems, room):
+                effort = REFINE_LEVELS[self.refine]
+                best, lowest = refine_together(
+                    engine, problems, seeds, effort=effort, rngs=rngs, on_progress=on_progress
+                )
+                tries = enumerate(lowest.reshape(-1, searches).tolist())
+                firsts = [i * searches + row.index(min(row)) for i, row in tries]
+                return [best[first] for first in firsts]
+        return [
+            self.search(
+                engine, _pack_colors(engine, [one]), start, part_of(on_progress, i, len(sets))
+            )
+            for i, one in enumerate(sets)
+        ]
+
+    def _seeds_together(
+        self,
+        engine: Backend,
+        problems: Problems,
+        each: Sequence[tuple[Tensor, Tensor]],
+        start: str,
+        rngs: Sequence[np.random.Generator],
+    ) -> list[Tensor]:
+        if start == "random":
+            singles = (_pack_colors(engine, [one]) for one in each)
+            return [
+                random_seeds(single, self.k, rng) for single, rng in zip(singles, rngs, strict=True)
+            ]
+        draws = [seeding_draws(self.k, rng) for rng in rngs]
+        rows = engine.seed(problems, [self.k] * len(each), draws)
+        return [points[own] for (points, _), own in zip(each, rows, strict=True)]
+
     def _first_centroids(
         self, engine: Backend, problem: Problems, start: str | Tensor, i: int, report: Progress
     ) -> Tensor:
@@ -232,6 +285,12 @@ class Fit:
             seeds = greedy_seeds(engine, problem, self.k, rng)
         effort = REFINE_LEVELS[self.refine]
         return refine_centroids(engine, problem, seeds, effort=effort, rng=rng, on_progress=report)
+
+
+def _pack_colors(engine: Backend, sets: Sequence[tuple[Tensor, Tensor]]) -> Problems:
+    """Pack integral points and their weights."""
+    points, weights = zip(*sets, strict=True)
+    return engine.pack(points, weights, is_integral=True)
 
 
 def _report_iteration(report: Progress, max_iter: int, done: int) -> None:
@@ -295,8 +354,24 @@ def descend(
     histories: list[list[float]] = [[] for _ in current]
     converged = [False] * len(current)
     active = list(range(len(current)))
-    for i in range(max_iter):
-        on_iteration(i)
+    ahead = engine if isinstance(engine, AheadBackend) and metric is EUCLIDEAN else None
+    while active:
+        if ahead and ahead.can_walk(problems, max(map(len, current))):
+            current, histories, resting, active = ahead.descend(
+                problems,
+                current,
+                active=active,
+                histories=histories,
+                max_iter=max_iter,
+                limits=limits,
+                still=still,
+                on_iteration=on_iteration,
+            )
+            for b in resting:
+                converged[b] = True
+            if not active:
+                break
+        on_iteration(len(histories[active[0]]))
         accumulated = passes.assign_accumulate(
             problems, *_packed(current), active=active, labels=needs_labels
         )
@@ -308,9 +383,7 @@ def descend(
             converged[b] = rests or bool(shift <= limits[b])
             histories[b].append(wcss)
             current[b] = moved[b]
-        active = [b for b in active if not converged[b]]
-        if not active:
-            break
+        active = [b for b in active if not converged[b] and len(histories[b]) < max_iter]
     return _arrive(passes, problems, current, histories, converged)
 
 

@@ -12,13 +12,14 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import Backend, Problems, backend_for
+from gpu_kmeans.backends import AheadBackend, Backend, Problems, backend_for
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, like
 from gpu_kmeans.color import check_space, srgb8_to_features
@@ -40,6 +41,7 @@ Pixels = UInt8[Tensor, "_h _w _c"] | UInt8[np.ndarray, "_h _w _c"]  # each of it
 STILL = 1e-4  # the search has done its work: what further iterations gain is below what it may miss
 POINTS_PER_CLUSTER = 32  # of the merged colours
 MAX_PSNR = 200.0  # dB: a million pixels that differ in one level are at 108
+GROUP_PIXELS = 1 << 27  # of pictures fitted together: some 20 bytes of device memory each
 ROUNDINGS = 2  # of the centroids to 8 bits, with a pass over the colours after each
 
 
@@ -302,20 +304,45 @@ def quantize_batch(
         seed=seed,
     )
     tensors = [check_pixels(image) for image in images]
-    overall = rising(on_progress)
-    results = []
-    for i, (pixels, image) in enumerate(zip(tensors, images, strict=True)):
-        engine = backend_for(pixels.device, backend)
-        report = part_of(overall, i, len(tensors))
-        results.append(_in_kind_of(image, _quantize(engine, pixels, options, report)))
+    overall, results = rising(on_progress), list[QuantizedImage]()
+    groups = _groups(tensors, options, backend)
+    for i, group in enumerate(groups):
+        engine = backend_for(group[0].device, backend)
+        found = _quantize(engine, group, options, part_of(overall, i, len(groups)))
+        results += map(_in_kind_of, images[len(results) :], found)
     return results
 
 
+def _groups(tensors: list[Tensor], options: QuantizeOptions, backend: str) -> list[list[Tensor]]:
+    """Take pictures together where the engine runs ahead, as many as there is room for."""
+    groups: list[list[Tensor]] = []
+    is_plain = isinstance(options.k, int) and options.palette is None
+    room = 0
+    for pixels in tensors:
+        engine = backend_for(pixels.device, backend)
+        size = pixels.shape[0] * pixels.shape[1]
+        if is_plain and isinstance(engine, AheadBackend) and groups and size <= room:
+            groups[-1].append(pixels)
+            room -= size
+        else:
+            groups.append([pixels])
+            room = GROUP_PIXELS - size
+    return groups
+
+
 def _quantize(
-    engine: Backend, pixels: Tensor, options: QuantizeOptions, report: Progress
-) -> QuantizedImage:
-    """Go the one way through, for one picture."""
-    return quantize_histogram(engine, Histogram.from_pixels(pixels, engine), options, report)
+    engine: Backend, group: list[Tensor], options: QuantizeOptions, report: Progress
+) -> list[QuantizedImage]:
+    """Go the one way through, for one picture or for several that are fitted together."""
+    histograms = [Histogram.from_pixels(pixels, engine) for pixels in group]
+    if len(group) == 1:
+        return [quantize_histogram(engine, histograms[0], options, report)]
+    images = _fit_and_draw_all(engine, histograms, options, report)
+    if not options.curve:
+        return images
+    ks = curve_ks(int(options.k))
+    pairs = zip(images, histograms, strict=True)
+    return [replace(image, curve=picture_curve(engine, of, ks)) for image, of in pairs]
 
 
 def quantize_histogram(
@@ -358,7 +385,13 @@ def quantize_histogram(
 def _fit_beside_curve(
     engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
 ) -> QuantizedImage:
-    """Compute the curve in a thread of its own: a search on merged colours keeps one core busy."""
+    """Compute the curve in a thread of its own: a search on merged colours keeps one core busy.
+
+    Not on another device, where the other thread would not be on this one's stream.
+    """
+    if histogram.colors.device.type != "cpu":
+        image = _fit_and_draw(engine, histogram, options, report)
+        return replace(image, curve=picture_curve(engine, histogram, curve_ks(int(options.k))))
     stop = threading.Event()
 
     def stop_with_the_fit(_: float) -> None:
@@ -430,43 +463,99 @@ def _fit_and_draw(
     engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
 ) -> QuantizedImage:
     """Cluster the colours into a palette and map the picture to it."""
-    if options.reserve is not None:
-        return _fit_around_and_draw(engine, histogram, options.reserve, options, report)
+    return _fit_and_draw_all(engine, [histogram], options, report)[0]
+
+
+def _fit_and_draw_all(
+    engine: Backend, histograms: list[Histogram], options: QuantizeOptions, report: Progress
+) -> list[QuantizedImage]:
+    """Cluster the colours of each picture, those of equal k and channels together, and map it."""
+    found: dict[int, QuantizedImage] = {}
+    alike: dict[tuple[int, int], list[int]] = {}
+    for i, histogram in enumerate(histograms):
+        if options.reserve is not None:
+            found[i] = _fit_around_and_draw(engine, histogram, options.reserve, options, report)
+        elif len(histogram.colors) <= int(options.k):
+            found[i] = _draw_as_it_is(engine, histogram, options)
+        else:
+            k = int(options.k) - _reserved(histogram, options)
+            alike.setdefault((k, histogram.colors.shape[1]), []).append(i)
+    for (k, _), members in alike.items():
+        group = [histograms[i] for i in members]
+        images = _fit_group(engine, group, options.fit(k), options, report)
+        found.update(zip(members, images, strict=True))
+    return [found[i] for i in range(len(histograms))]
+
+
+def _reserved(histogram: Histogram, options: QuantizeOptions) -> int:
+    """Return how many entries are the transparent one's."""
+    return int(histogram.has_transparent and int(options.k) > 1)
+
+
+def _draw_as_it_is(
+    engine: Backend, histogram: Histogram, options: QuantizeOptions
+) -> QuantizedImage:
+    """Take a picture's own colours: there are few enough."""
     k, distinct = int(options.k), len(histogram.colors)
-    if distinct <= k:
-        order = sort_key(histogram.colors).argsort(stable=True)
-        palette = Palette.from_colors(histogram.colors[order])
-        image = _draw(engine, histogram, palette, replace(options, dither=0.0), order.argsort())
-        warning = (f"the picture has {distinct} distinct colours, k={k} was asked",)
-        return replace(image, k_reason="distinct colors", warnings=warning if distinct < k else ())
-    reserved = histogram.has_transparent and k > 1
-    visible = slice(int(reserved), None)
-    colors, weights = histogram.colors[visible], histogram.counts[visible].double()
-    features = srgb8_to_features(colors, options.space)
-    fine = engine.pack([features], [weights], is_integral=True)
-    fit = options.fit(k - int(reserved))
+    order = sort_key(histogram.colors).argsort(stable=True)
+    palette = Palette.from_colors(histogram.colors[order])
+    image = _draw(engine, histogram, palette, replace(options, dither=0.0), order.argsort())
+    warning = (f"the picture has {distinct} distinct colours, k={k} was asked",)
+    return replace(image, k_reason="distinct colors", warnings=warning if distinct < k else ())
+
+
+def _fit_group(
+    engine: Backend,
+    histograms: list[Histogram],
+    fit: Fit,
+    options: QuantizeOptions,
+    report: Progress,
+) -> list[QuantizedImage]:
+    """Cluster the colours of pictures of as many channels into as many clusters, and map them."""
+    visible = [slice(_reserved(histogram, options), None) for histogram in histograms]
+    colors = [h.colors[rows] for h, rows in zip(histograms, visible, strict=True)]
+    weights = [h.counts[rows].double() for h, rows in zip(histograms, visible, strict=True)]
+    features = [srgb8_to_features(of_one, options.space) for of_one in colors]
+    fine = engine.pack(features, weights, is_integral=True)
     if options.refine:
-        few, masses = coarsen(colors, features, weights, max(COARSE_POINTS, POINTS_PER_CLUSTER * k))
-        coarse = engine.pack([few], [masses], is_integral=True)
-        descent = descend(
+        target = max(COARSE_POINTS, POINTS_PER_CLUSTER * int(options.k))
+        sets = [coarsen(*one, target) for one in zip(colors, features, weights, strict=True)]
+        descents = descend(
             engine,
             fine,
-            [fit.search(engine, coarse, options.init, report)],
+            fit.search_together(engine, sets, options.init, report),
             max_iter=options.max_iter,
             tol=options.tol,
             still=STILL,
             on_iteration=lambda _: report(1.0),
-        )[0]
+        )
     else:
-        descent = fit.run(engine, fine, options.init, report)
-    palette, found = _round_to_8_bits(engine, fine, descent.means, options.space)
-    labels: Tensor | None = found
-    if reserved:  # a colour that is hardly visible may be nearest to the transparent one
-        palette, labels = palette.with_transparent(), None
-    if options.dither and palette.colors.shape[1] == 3:  # noqa: PLR2004
-        palette, labels = _adapted(engine, histogram, palette, options), None
-    image = _draw(engine, histogram, palette, options, labels)
-    return replace(image, n_iter=descent.n_iter, converged=descent.converged)
+        descents = [
+            fit.run(engine, one, options.init, part_of(report, i, len(features)))
+            for i, one in enumerate(_singles(engine, fine, features, weights))
+        ]
+    means = [descent.means for descent in descents]
+    rounded = _round_to_8_bits(engine, fine, means, options.space)
+    images = []
+    for histogram, descent, (palette, found) in zip(histograms, descents, rounded, strict=True):
+        labels: Tensor | None = found
+        if _reserved(histogram, options):  # what is hardly visible may be nearest to transparent
+            palette, labels = palette.with_transparent(), None  # noqa: PLW2901
+        if options.dither and palette.colors.shape[1] == 3:  # noqa: PLR2004
+            palette, labels = _adapted(engine, histogram, palette, options), None  # noqa: PLW2901
+        image = _draw(engine, histogram, palette, options, labels)
+        images.append(replace(image, n_iter=descent.n_iter, converged=descent.converged))
+    return images
+
+
+def _singles(
+    engine: Backend, fine: Problems, features: list[Tensor], weights: list[Tensor]
+) -> list[Problems]:
+    """Return each problem by itself."""
+    if len(features) == 1:
+        return [fine]
+    pairs = zip(features, weights, strict=True)
+    return [engine.pack([points], [masses], is_integral=True) for points, masses in pairs]
 
 
 def _fit_around_and_draw(
@@ -512,17 +601,21 @@ def _adapted(
 
 
 def _round_to_8_bits(
-    engine: Backend, problem: Problems, means: Tensor, space: str
-) -> tuple[Palette, Tensor]:
+    engine: Backend, problems: Problems, means: list[Tensor], space: str
+) -> list[tuple[Palette, Tensor]]:
     """Round centroids, give the colours to the rounded ones, round their means: keep the better."""
-    tries = []
+    tries: list[list[tuple[float, Palette, Tensor]]] = [[] for _ in means]
     for _ in range(ROUNDINGS):
-        palette = Palette.from_features(means, space)
-        centroids = palette.to_features(space)
-        found = engine.assign_accumulate(problem, centroids, (0, len(centroids)), labels=True)
-        tries.append((float(found.wcss[0]), palette, found.labels.long()))
-        means = cluster_means(centroids, found)
-    return min(tries, key=lambda t: t[0])[1:]
+        palettes = [Palette.from_features(of_one, space) for of_one in means]
+        centroids = [palette.to_features(space) for palette in palettes]
+        offsets = tuple(accumulate((len(c) for c in centroids), initial=0))
+        found = engine.assign_accumulate(problems, torch.cat(centroids), offsets, labels=True)
+        moved = cluster_means(torch.cat(centroids), found)
+        means = [moved[a:b] for a, b in pairwise(offsets)]
+        for b, wcss in enumerate(found.wcss.tolist()):
+            labels = found.labels[problems.spans[b]].long()
+            tries[b].append((wcss, palettes[b], labels))
+    return [min(of_one, key=lambda t: t[0])[1:] for of_one in tries]
 
 
 def _draw(

@@ -12,14 +12,14 @@ References:
         near it; which clusters are split is drawn with probability that grows with their gain.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gpu_kmeans.backends import Backend, Problems
+from gpu_kmeans.backends import AheadBackend, Backend, Problems, Walk
 from gpu_kmeans.distances import place, place_means
 
 __all__ = ["REFINE_LEVELS", "refine_centroids", "searches_for"]
@@ -56,18 +56,79 @@ def refine_centroids(
     Returns:
         Centroids of at most the same WCSS, as many as were given. Never raises by itself.
     """
-    k = len(centroids)
-    usual = SHORT_BREATHS
-    if k > FEW_CLUSTERS:
-        usual = np.clip(330 / k**0.5, FEWEST_BREATHS, MOST_BREATHS)
-    breaths = int(effort * usual)
-    if k == 1 or not breaths:
+    shares = _shares(len(centroids), effort)
+    if not shares:
         return centroids
     best, lowest = engine.settle(problem, centroids, steps=2 * STEPS_OUT, still=STILL)
-    for i, share in enumerate(np.geomspace(WIDEST_BREATH, 1 / k, breaths)):
-        on_progress(i / breaths)
+    for i, share in enumerate(shares):
+        on_progress(i / len(shares))
         best, lowest = breathe(engine, problem, best, lowest, share=share, rng=rng)
     return best
+
+
+def refine_together(
+    engine: AheadBackend,
+    problems: Problems,
+    centroids: Sequence[Float[Tensor, "k d"]],
+    *,
+    effort: float,
+    rngs: Sequence[np.random.Generator],
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> tuple[Float[Tensor, "b k d"], Float[Tensor, " b"]]:
+    """Do as `refine_centroids` on several problems at once, without waiting for the device.
+
+    Args:
+        engine: Who computes.
+        problems: Integral ones.
+        centroids: Where to start from, as many for each.
+        effort: As above.
+        rngs: One for each problem.
+        on_progress: As above.
+
+    Returns:
+        Centroids, and their WCSS, on the device. Never raises by itself.
+    """
+    k = len(centroids[0])
+    shares = _shares(k, effort)
+    extra = [_extra(k, share) for share in shares] or [0]
+    luck = np.array([[rng.standard_exponential(k) for _ in extra] for rng in rngs])
+    walk = engine.walk(
+        problems,
+        centroids,
+        room=k + max(extra),
+        still=STILL,
+        extra=extra,
+        luck=torch.from_numpy(luck),
+    )
+    walk.settle(2 * STEPS_OUT if shares else 1)
+    walk.keep()
+    for i in range(len(shares)):
+        on_progress(i / len(shares))
+        breathe_together(walk, i)
+    return walk.best.reshape(len(centroids), -1, walk.best.shape[1])[:, :k], walk.lowest
+
+
+def breathe_together(walk: Walk, breath: int) -> None:
+    """Launch one breath of every problem; see `breathe`. Never raises."""
+    walk.split(breath)
+    walk.settle(STEPS_IN)
+    walk.drop(breath)
+    walk.settle(STEPS_OUT)
+    walk.keep()
+
+
+def _shares(k: int, effort: float) -> list[float]:
+    """Return the share of the clusters that each breath splits."""
+    usual = float(SHORT_BREATHS)
+    if k > FEW_CLUSTERS:
+        usual = float(np.clip(330 / k**0.5, FEWEST_BREATHS, MOST_BREATHS))
+    breaths = int(effort * usual)
+    return [] if k == 1 else np.geomspace(WIDEST_BREATH, 1 / k, breaths).tolist()
+
+
+def _extra(k: int, share: float) -> int:
+    """Return how many clusters a breath splits: at least one."""
+    return max(1, int(share * k))
 
 
 def breathe(
@@ -92,7 +153,7 @@ def breathe(
     Returns:
         Centroids, as many as were given, and their WCSS. Never raises.
     """
-    extra = max(1, int(share * len(centroids)))
+    extra = _extra(len(centroids), share)
     luck = rng.standard_exponential(len(centroids))
     wider = split_widest(engine, problem, centroids, extra, luck)
     wider, _ = engine.settle(problem, wider, steps=STEPS_IN, still=STILL)

@@ -34,8 +34,12 @@ def greedy_seeds(
     Returns:
         The chosen points; fewer than k where there are fewer distinct ones. Never raises.
     """
-    draws = torch.from_numpy(rng.random((k, 2 + int(math.log(k)))))
-    return problems.points[backend.seed(problems, [k], [draws])[0]]
+    return problems.points[backend.seed(problems, [k], [seeding_draws(k, rng)])[0]]
+
+
+def seeding_draws(k: int, rng: np.random.Generator) -> Float[Tensor, "k trials"]:
+    """Draw what `greedy_seeds` decides by, before the work. Never raises."""
+    return torch.from_numpy(rng.random((k, 2 + int(math.log(k)))))
 
 
 def random_seeds(problems: Problems, k: int, rng: np.random.Generator) -> Float[Tensor, "k d"]:

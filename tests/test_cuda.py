@@ -21,7 +21,17 @@ from samples import (
     same,
 )
 
-from gpu_kmeans import DeviceError, backends, kmeans, quantize
+from gpu_kmeans import (
+    DeviceError,
+    backends,
+    elbow,
+    kmeans,
+    lloyd,
+    quantization,
+    quantize,
+    quantize_batch,
+    refinement,
+)
 from gpu_kmeans.backends import backend_for
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
@@ -286,12 +296,6 @@ def test_what_lies_about_each_entry_is_counted_alike(engine, shape, channels):
 # Whole fits
 
 
-def tensors(image):
-    """Bring a quantized picture to numpy."""
-    parts = ("indices", "palette", "counts", "centroids")
-    return {name: getattr(image, name).numpy(force=True) for name in parts}
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -311,7 +315,7 @@ def test_a_picture_is_quantized_to_the_same_bits(name, options):
 
     assert ours.backend == "cuda"
     theirs = quantize(pixels, **options, backend="reference")
-    assert same(replace(ours, **tensors(ours)), replace(theirs, **tensors(theirs)))
+    assert same(on_cpu(ours), on_cpu(theirs))
 
 
 @pytest.mark.parametrize("d", [2, 6], ids="d{}".format)
@@ -330,6 +334,96 @@ def test_a_fit_of_points_agrees_to_rounding_and_repeats_to_the_bit(d):
     torch.testing.assert_close(ours.centroids.cpu(), theirs.centroids, rtol=1e-11, atol=1e-11)
     assert torch.equal(ours.centroids, again.centroids)
     assert ours.wcss_history == again.wcss_history
+
+
+# Loops that the host runs ahead of
+
+
+def on_cpu(image):
+    """Bring a quantized picture to the CPU, whoever computed it."""
+    parts = ("indices", "palette", "counts", "centroids")
+    return replace(image, **{name: getattr(image, name).numpy(force=True) for name in parts})
+
+
+@pytest.mark.parametrize("k", [3], ids="k{}".format)
+def test_a_search_finds_the_same_centroids(monkeypatch, k):
+    monkeypatch.setattr(refinement, "SHORT_BREATHS", 2)
+    pixels = torch.from_numpy(noise(9, 14))
+
+    ours = quantize(pixels.to(DEVICE), k, backend="cuda")
+
+    assert same(on_cpu(ours), on_cpu(quantize(pixels, k, backend="reference")))
+
+
+def test_a_search_over_many_clusters_finds_the_same_centroids(engine, monkeypatch):
+    monkeypatch.setattr(refinement, "FEWEST_BREATHS", 1)
+    monkeypatch.setattr(refinement, "MOST_BREATHS", 1)
+    points, weights = color_problem(100, 4)
+    fit = lloyd.Fit(k=26, n_init=1, max_iter=1, tol=0.0, refine=1, seed=5)
+
+    (ours,) = fit.search_together(
+        engine, [tuple(there(points, weights))], "k-means++", lambda _: None
+    )
+
+    problem = REFERENCE.pack([points], [weights], is_integral=True)
+    assert torch.equal(ours.cpu(), fit.search(REFERENCE, problem, "k-means++", lambda _: None))
+
+
+def test_a_batch_of_any_pictures_is_quantized_as_each_alone(monkeypatch):
+    monkeypatch.setattr(refinement, "SHORT_BREATHS", 1)
+    monkeypatch.setattr(refinement, "SHORT_SEARCHES", 1)
+    pictures = [noise(5, 6), noise(3, 7, channels=4), noise(4, 3), np.zeros((2, 2, 3), np.uint8)]
+    batch = [torch.from_numpy(pixels) for pixels in pictures]
+
+    together = quantize_batch(there(*batch), 4, backend="cuda")
+
+    alone = [quantize(pixels, 4, backend="reference") for pixels in batch]
+    assert all(same(on_cpu(one), on_cpu(other)) for one, other in zip(together, alone, strict=True))
+
+
+def test_a_batch_is_parted_where_there_is_no_room_for_all(monkeypatch):
+    monkeypatch.setattr(quantization, "GROUP_PIXELS", 50)
+    sizes = [(4, 5), (5, 6), (1, 1), (9, 9)]
+    batch = [torch.zeros(*size, 3, dtype=torch.uint8, device=DEVICE) for size in sizes]
+    options = quantization.QuantizeOptions(
+        k=2, k_max=2, min_psnr=1, space="rgb", dither=0, palette=None, reserve=None, curve=False,
+        init="random", n_init=1, max_iter=1, tol=0, refine=0, seed=0,
+    )  # fmt: skip
+
+    groups = quantization._groups(batch, options, "cuda")
+
+    assert [[tuple(image.shape[:2]) for image in group] for group in groups] == [
+        [(4, 5), (5, 6)],
+        [(1, 1)],
+        [(9, 9)],
+    ]
+
+
+def test_a_descent_goes_the_same_way_past_an_empty_cluster(engine):
+    points, weights = color_problem(140, 3)
+    starts = [torch.cat([points[:3], points[:1]]), points[5:7]]
+    for max_iter in (1, 6):
+
+        def call(on, problems, device, max_iter=max_iter):
+            first = [start.to(device) for start in starts]
+            return lloyd.descend(on, problems, first, max_iter=max_iter, tol=0.0, still=0.01)
+
+        ours, theirs = both(
+            engine, [points, points[:60]], [weights, weights[:60]], call, is_integral=True
+        )
+
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.wcss_history == other.wcss_history
+            assert (one.n_iter, one.converged) == (other.n_iter, other.converged)
+            assert torch.equal(one.centroids.cpu(), other.centroids)
+            assert torch.equal(one.labels.cpu(), other.labels)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_pictures_curve_has_the_same_bits(channels):
+    pixels = torch.from_numpy(noise(7, 10, channels))
+
+    assert elbow(pixels.to(DEVICE), 5, backend="cuda") == elbow(pixels, 5, backend="reference")
 
 
 # Who serves

@@ -16,7 +16,7 @@ comparison is exact, so all backends give the same bits. For other points they a
 import functools
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -26,7 +26,15 @@ from torch import Tensor
 
 from gpu_kmeans.errors import DeviceError, OptionError
 
-__all__ = ["Accumulated", "Backend", "Problems", "available_backends", "backend_for"]
+__all__ = [
+    "Accumulated",
+    "AheadBackend",
+    "Backend",
+    "Problems",
+    "Walk",
+    "available_backends",
+    "backend_for",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +166,81 @@ class Backend(Protocol):
 
         With BLUR for the weight of neighbours: how much of each entry lies about each other one,
         and the sum of the picture's colours about the pixels of each entry. Whole numbers.
+        """
+        ...
+
+
+@runtime_checkable
+class Walk(Protocol):
+    """Centroids of several integral problems on their way, on a device that is not waited for.
+
+    `gpu_kmeans.refinement` says what splitting and dropping are; `breath` says which row of the
+    plan the walk was given holds how many, and what luck.
+    """
+
+    best: Tensor
+    """(rows, d) float32, as many rows to each problem: the best centroids kept."""
+    lowest: Tensor
+    """(problems,) float64, their WCSS."""
+
+    def settle(self, steps: int) -> None:
+        """Do as `Backend.settle`, each problem resting by itself."""
+        ...
+
+    def split(self, breath: int) -> None:
+        """Split the clusters that gain most."""
+        ...
+
+    def drop(self, breath: int) -> None:
+        """Remove the centroids missed least."""
+        ...
+
+    def keep(self) -> None:
+        """Keep what has settled where it is better than the best, and go on from the best."""
+        ...
+
+    def grow(self) -> None:
+        """Let one more centroid be kept, whatever its WCSS."""
+        ...
+
+
+@runtime_checkable
+class AheadBackend(Backend, Protocol):
+    """A backend whose host runs ahead: whole loops are launched and not looked into."""
+
+    def can_walk(self, problems: Problems, k: int) -> bool:
+        """Say whether problems with up to k centroids each can be walked over."""
+        ...
+
+    def walk(
+        self,
+        problems: Problems,
+        centroids: Sequence[Float[Tensor, "_k d"]],
+        *,
+        room: int,
+        still: float,
+        extra: Sequence[int],
+        luck: Float[Tensor, "b breaths k"] | None,
+    ) -> Walk:
+        """Set out from these centroids, each problem with room for so many."""
+        ...
+
+    def descend(
+        self,
+        problems: Problems,
+        centroids: Sequence[Float[Tensor, "_k d"]],
+        *,
+        active: Sequence[int],
+        histories: Sequence[Sequence[float]],
+        max_iter: int,
+        limits: Sequence[float],
+        still: float,
+        on_iteration: Callable[[int], None],
+    ) -> tuple[list[Tensor], list[list[float]], list[int], list[int]]:
+        """Iterate by the rules of `gpu_kmeans.lloyd.descend`, as long as no cluster is empty.
+
+        Returns centroids, WCSS of the iterations done, who of the active rests, and who of them has
+        an empty cluster: that problem's next iteration is for the host.
         """
         ...
 

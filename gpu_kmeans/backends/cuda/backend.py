@@ -12,8 +12,8 @@ depends on it (how many colours there are, how many seeds). Under Triton's inter
 takes tensors on the CPU: that is how it is tested where there is no GPU.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import cast
 
 import torch
@@ -26,7 +26,8 @@ from gpu_kmeans.backends.cuda import colors as pixel_kernels
 from gpu_kmeans.backends.cuda import passes, seeds
 from gpu_kmeans.backends.cuda.layout import BOXED_DIMENSIONS, Tiles, as_int32, lay_out, to_device
 from gpu_kmeans.backends.cuda.passes import TILE, WIDEST
-from gpu_kmeans.backends.cuda.walks import EXACT, Walk, measure, settle, warps_for, width_for
+from gpu_kmeans.backends.cuda.steps import LONELY, RESTS
+from gpu_kmeans.backends.cuda.walks import EXACT, TileWalk, warps_for, width_for
 from gpu_kmeans.backends.reference import ReferenceBackend
 
 SORTED_PIXELS = 1 << 18  # up to so many, sorting codes beats clearing a table of 2^24 counts
@@ -93,10 +94,9 @@ class CudaBackend:
     ) -> Accumulated:
         """Give each point its nearest centroid and add it up there."""
         most = max(b - a for a, b in pairwise(k_offsets))
-        fits = centroids.shape[1] <= BOXED_DIMENSIONS and most <= WIDEST
-        if problems.is_integral and fits:
-            walk = Walk.of(problems, centroids.contiguous(), k_offsets, detail=detail)
-            own = measure(walk, active=active, labels=labels, detail=detail)
+        if self.can_walk(problems, most):
+            walk = TileWalk(problems, centroids.contiguous(), k_offsets, detail=detail)
+            own = walk.measure(active=active, labels=labels, detail=detail)
             table = walk.table.double()
         else:
             table, own = self._add_in_order(problems, centroids, k_offsets, active, detail=detail)
@@ -116,12 +116,12 @@ class CudaBackend:
         self, problem: Problems, centroids: Float[Tensor, "k d"], *, steps: int, still: float
     ) -> tuple[Float[Tensor, "k d"], float]:
         """Run Lloyd iterations; on pictures all are launched, then waited for."""
-        k, d = centroids.shape
-        if not (problem.is_integral and d <= BOXED_DIMENSIONS and k <= WIDEST):
+        k = len(centroids)
+        if not self.can_walk(problem, k):
             itself = cast("ReferenceBackend", self)
             return ReferenceBackend.settle(itself, problem, centroids, steps=steps, still=still)
-        walk = Walk.of(problem, centroids.clone(), (0, k), still=still)
-        settle(walk, steps)
+        walk = TileWalk(problem, centroids.clone(), (0, k), still=still)
+        walk.settle(steps)
         return walk.centroids, float(walk.wcss[0])
 
     def seed(
@@ -165,6 +165,74 @@ class CudaBackend:
         first_rows = to_device(torch.tensor(problems.offsets[:-1]), device)
         found = tiles.rows[rows.long()] - first_rows[:, None]
         return [found[i, :k] for i, k in enumerate(ks)], counts
+
+    def can_walk(self, problems: Problems, k: int) -> bool:
+        """Say whether sums are exact and bounds fit into registers."""
+        d = problems.points.shape[1]
+        return problems.is_integral and d <= BOXED_DIMENSIONS and k <= WIDEST
+
+    def walk(
+        self,
+        problems: Problems,
+        centroids: Sequence[Float[Tensor, "_k d"]],
+        *,
+        room: int,
+        still: float,
+        extra: Sequence[int],
+        luck: Float[Tensor, "b breaths k"] | None,
+    ) -> TileWalk:
+        """Set out from these centroids, each problem with room for so many."""
+        padded = [
+            torch.nn.functional.pad(start, (0, 0, 0, room - len(start))) for start in centroids
+        ]
+        return TileWalk(
+            problems,
+            torch.cat(padded),
+            range(0, room * len(padded) + 1, room),
+            counts=[len(start) for start in centroids],
+            detail=True,
+            still=still,
+            extra=extra,
+            luck=luck,
+        )
+
+    def descend(
+        self,
+        problems: Problems,
+        centroids: Sequence[Float[Tensor, "_k d"]],
+        *,
+        active: Sequence[int],
+        histories: Sequence[Sequence[float]],
+        max_iter: int,
+        limits: Sequence[float],
+        still: float,
+        on_iteration: Callable[[int], None],
+    ) -> tuple[list[Tensor], list[list[float]], list[int], list[int]]:
+        """Launch an iteration at a time; look at who rests a few launches late."""
+        offsets = tuple(accumulate((len(start) for start in centroids), initial=0))
+        history = torch.zeros(len(histories), max_iter, dtype=torch.float64)
+        for b, values in enumerate(histories):
+            history[b, : len(values)] = torch.tensor(values, dtype=torch.float64)
+        counts = [len(values) for values in histories]
+        walk = TileWalk(
+            problems,
+            torch.cat(list(centroids)),
+            offsets,
+            still=still,
+            limits=limits,
+            history=history,
+            done=counts,
+        )
+        walk.rest([b not in active for b in range(len(counts))])
+        walk.descend(min(counts[b] for b in active), on_iteration)
+        n_iter, states = torch.stack([walk.n_iter, walk.status]).tolist()
+        rows = walk.history.tolist()
+        return (
+            [walk.centroids[a:b] for a, b in pairwise(offsets)],
+            [row[:n] for row, n in zip(rows, n_iter, strict=True)],
+            [b for b in active if states[b] == RESTS.value],
+            [b for b in active if states[b] == LONELY.value],
+        )
 
     def diffuse(
         self,

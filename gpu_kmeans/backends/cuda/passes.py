@@ -246,7 +246,7 @@ def color_pass(
     table,  # (rows, COLUMNS) int64, zeros: sums (D), mass, cost, squares (D) and utility
     labels,  # (size,) int32, written with LABELS
     tickets,  # (problems,) int32: programs done; zeros
-    status,  # (problems,) int32: 0 goes on, 1 rests or is not asked, 2 has an empty cluster
+    status,  # (problems,) int32: 0 where it goes on, see `steps`
     wcss,  # (problems,) float64: of the last pass
     n_iter,  # (problems,) int32
     history,  # (problems, limit) float64: WCSS of each iteration

@@ -21,6 +21,7 @@ DROP = tl.constexpr(4)  # `refinement._drop_least_useful`
 GOES_ON = tl.constexpr(0)
 RESTS = tl.constexpr(1)
 LONELY = tl.constexpr(2)  # a centroid got nothing: the host finds it a far point
+ENDED = tl.constexpr(3)  # has done all its iterations
 
 
 @triton.jit
@@ -73,6 +74,8 @@ def descend_step(
         is_still = previous - cost < tl.load(still) * cost
         if is_still | (tl.sum(shift, axis=0) <= tl.load(limits + b)):
             tl.store(status + b, RESTS)
+        elif done + 1 == depth:
+            tl.store(status + b, ENDED)
     _clear(table, rows, valid, COLUMNS)
 
 
