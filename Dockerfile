@@ -1,7 +1,8 @@
 # gpu-kmeans as a service: docker build --build-arg DEVICE=cpu|cuda .
 #
 #   BASE_IMAGE       a Debian with the Python that constraints.txt was made with, in both stages
-#   DEVICE           cpu: torch without CUDA; cuda: torch brings CUDA along, the host needs its driver only
+#   DEVICE           cpu: torch without CUDA; cuda: torch brings CUDA along, the host needs its driver only, and
+#                    BASE_IMAGE a C compiler, or Triton cannot launch: python:3.11-bookworm rather than the slim one
 #   TORCH_INDEX_URL  where torch alone is taken from; empty is pip's ordinary index, and so is nothing for cuda
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
@@ -35,6 +36,7 @@ ENV PATH=/opt/gpu-kmeans/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     NUMBA_CACHE_DIR=/var/cache/gpu-kmeans/numba \
+    TRITON_CACHE_DIR=/var/cache/gpu-kmeans/triton \
     MPLCONFIGDIR=/var/cache/gpu-kmeans/matplotlib \
     GPU_KMEANS_HOST=0.0.0.0 \
     GPU_KMEANS_PORT=8000

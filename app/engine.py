@@ -1,8 +1,10 @@
 """The device and the threads that talk to it: jobs in, results out.
 
-One thread talks to a GPU. On the CPU as many jobs are computed at once as there are processors,
-each with one thread, which is a third faster than one job with all of them; a job that is alone, or
-large, has them all.
+Two threads talk to a GPU, each on a stream of its own, so that the copies of one batch overlap with
+the computing of another; pictures of a batch that want the same are computed together, in halves
+where there is no room, then each by itself, then on the CPU. On the CPU as many jobs are computed
+at once as there are processors, each with one thread, which is a third faster than one job with all
+of them; a job that is alone, or large, has them all.
 
 A job is a value that says what to compute; the engine adds the device, the thread and the clock.
 What the library raises is translated here, so that nobody above has to know its errors.
@@ -18,13 +20,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Num, UInt8
 
 from app.batcher import Ticket
+from app.device import enter_stream, make_room, to_device, to_numpy
 from app.errors import BadParameter, BadPoints, DeviceUnavailable, OutOfMemory, ServiceError
 from gpu_kmeans import (
     DeviceError,
@@ -36,6 +39,7 @@ from gpu_kmeans import (
     elbow,
     kmeans,
     quantize,
+    quantize_batch,
 )
 from gpu_kmeans.backends import backend_for
 
@@ -45,6 +49,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 _CPU = torch.device("cpu")
 _CHANNELS = 3
 _MOST_JOBS = 64  # of a batch
+_GPU_LANES = 2  # one computes while the other copies
 _MOST_DEFECTS = 3  # in a row; then something is broken, and readiness says so
 _LOOK_EVERY_S = 1.0
 _NO_ROOM = (MemoryError, torch.OutOfMemoryError)
@@ -75,15 +80,9 @@ class QuantizeJob:
 
     def run(self, device: torch.device, backend: str) -> QuantizedImage:
         """Quantize the picture on the device."""
-        pixels = _to_device(self.pixels, device)
+        pixels = to_device(self.pixels, device)
         result = quantize(pixels, backend=backend, on_progress=self.on_progress, **self.options)
-        return replace(
-            result,
-            indices=_to_numpy(result.indices),
-            palette=_to_numpy(result.palette),
-            counts=_to_numpy(result.counts),
-            centroids=_to_numpy(result.centroids),
-        )
+        return _on_host(result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +105,9 @@ class ElbowJob:
 
     def run(self, device: torch.device, backend: str) -> ElbowCurve:
         """Compute the curve on the device."""
-        weights = None if self.weights is None else _to_device(self.weights, device)
+        weights = None if self.weights is None else to_device(self.weights, device)
         return elbow(
-            _to_device(self.points, device),
+            to_device(self.points, device),
             self.k_max,
             weights=weights,
             backend=backend,
@@ -139,8 +138,8 @@ class ClusterJob:
 
     def run(self, device: torch.device, backend: str) -> KMeansResult:
         """Cluster the points on the device."""
-        points = _to_device(self.points, device)
-        weights = None if self.weights is None else _to_device(self.weights, device)
+        points = to_device(self.points, device)
+        weights = None if self.weights is None else to_device(self.weights, device)
         shared: dict[str, Any] = {
             "weights": weights,
             "backend": backend,
@@ -152,9 +151,7 @@ class ClusterJob:
             curve = elbow(points, self.k_max, **shared, **measure)
             k = curve.knee or curve.ks[-1]
         result = kmeans(points, k, **shared, **self.options)
-        return replace(
-            result, centroids=_to_numpy(result.centroids), labels=_to_numpy(result.labels)
-        )
+        return replace(result, centroids=to_numpy(result.centroids), labels=to_numpy(result.labels))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +164,7 @@ class Outcome(Generic[Result]):
         backend: Such as `cpu` or `cuda`.
         queue_ms: Time the job waited, in milliseconds.
         kmeans_ms: Time it ran, in milliseconds.
+        warnings: What was not as expected about who computed it, in words.
     """
 
     result: Result
@@ -174,6 +172,7 @@ class Outcome(Generic[Result]):
     backend: str
     queue_ms: float = 0.0
     kmeans_ms: float = 0.0
+    warnings: tuple[str, ...] = ()
 
 
 class Compute(Protocol):
@@ -204,9 +203,12 @@ class Engine:
         with public_errors():
             self.backend = backend_for(self._device, backend).name
         self.device = str(self._device)
-        self.lanes = 1 if on_gpu else processors or _processors()
+        self.lanes = _GPU_LANES if on_gpu else processors or _processors()
         self.max_batch_jobs = _MOST_JOBS if on_gpu else 1  # threads, not batches, fill processors
-        self._threads = ThreadPoolExecutor(self.lanes, thread_name_prefix="engine")
+        self._threads = ThreadPoolExecutor(
+            self.lanes, "engine", initializer=enter_stream, initargs=(self._device,)
+        )
+        self.out_of_memory = self.moved_to_cpu = 0  # batches or jobs; jobs
         self._is_warm, self._n_defects = False, 0
 
     @property
@@ -273,7 +275,57 @@ class Engine:
     ) -> list[Outcome[Any] | BaseException]:
         if self._device.type == "cpu":
             torch.set_num_threads(max(1, round(share * self.lanes)))  # of this thread
-        return [self._outcome_or_error(ticket) for ticket in tickets]
+        if self.max_batch_jobs == 1 or len(tickets) == 1:
+            return [self._outcome_or_error(ticket) for ticket in tickets]
+        found: dict[int, Outcome[Any] | BaseException] = {}
+        for members in _alike(tickets):
+            group = [tickets[i] for i in members]
+            found.update(zip(members, self._compute_together(group), strict=True))
+        return [found[i] for i in range(len(tickets))]
+
+    def _compute_together(
+        self, tickets: Sequence[Ticket[Job[Any]]], tries: int = 2
+    ) -> list[Outcome[Any] | BaseException]:
+        """Compute pictures in one call; in halves where there is no room, then each by itself."""
+        if len(tickets) == 1 or not tries:
+            return [self._outcome_or_error(ticket) for ticket in tickets]
+        try:
+            outcomes = self._run_together(tickets)
+        except _NO_ROOM as error:
+            self.out_of_memory += 1
+            _log.warning("no room for %d jobs on %s: %r", len(tickets), self.device, error)
+        except Exception:  # noqa: BLE001 - whose it is shows when each is computed by itself
+            return [self._outcome_or_error(ticket) for ticket in tickets]
+        else:
+            self._n_defects = 0
+            return list(outcomes)
+        make_room(self._device)
+        half = (len(tickets) + 1) // 2
+        halves = (tickets[:half], tickets[half:])
+        return [found for part in halves for found in self._compute_together(part, tries - 1)]
+
+    def _run_together(self, tickets: Sequence[Ticket[Job[Any]]]) -> list[Outcome[Any]]:
+        started_at = time.perf_counter()
+        jobs = [cast("QuantizeJob", ticket.job) for ticket in tickets]
+        hooks = [_end_if_unwanted(ticket) for ticket in tickets]
+        images = quantize_batch(
+            [to_device(job.pixels, self._device) for job in jobs],
+            backend=self.backend,
+            on_progress=lambda share: _tell_all(hooks, share),
+            **jobs[0].options,
+        )
+        results = [_on_host(image) for image in images]
+        ended_at = time.perf_counter()
+        return [
+            Outcome(
+                result=result,
+                device=self.device,
+                backend=self.backend,
+                queue_ms=1e3 * (started_at - ticket.asked_at),
+                kmeans_ms=1e3 * (ended_at - started_at) / len(tickets),
+            )
+            for ticket, result in zip(tickets, results, strict=True)
+        ]
 
     def _outcome_or_error(self, ticket: Ticket[Job[Any]]) -> Outcome[Any] | BaseException:
         """Compute one job; whatever it raises is its own, and the next one's turn comes."""
@@ -291,10 +343,12 @@ class Engine:
         job = replace(ticket.job, on_progress=_end_if_unwanted(ticket))  # type: ignore[type-var]
         with public_errors():
             device, backend, result = self._with_room(job)
+        moved = device != self._device
         return Outcome(
             result=result,
             device=str(device),
             backend=backend,
+            warnings=(f"{self.device} had no room: computed on the CPU",) if moved else (),
             queue_ms=1e3 * (started_at - ticket.asked_at),
             kmeans_ms=1e3 * (time.perf_counter() - started_at),
         )
@@ -304,10 +358,10 @@ class Engine:
         try:
             return self._device, self.backend, job.run(self._device, self.backend)
         except _NO_ROOM as error:
+            self.out_of_memory += 1
             _log.warning("no room on %s, once more on the CPU: %r", self.device, error)
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        make_room(self._device)
+        self.moved_to_cpu += self._device != _CPU
         backend = backend_for(_CPU, self.backend if self._device == _CPU else "auto").name
         try:
             return _CPU, backend, job.run(_CPU, backend)
@@ -330,6 +384,46 @@ def _end_if_unwanted(ticket: Ticket[Job[Any]]) -> OnProgress:
             on_progress(share)
 
     return hook
+
+
+def _tell_all(hooks: Sequence[OnProgress], share: float) -> None:
+    """Tell everyone who waits; end where nobody does."""
+    left = 0
+    for hook in hooks:
+        try:
+            hook(share)
+        except _UnwantedError:
+            left += 1
+    if left == len(hooks):
+        raise _UnwantedError
+
+
+def _alike(tickets: Sequence[Ticket[Job[Any]]]) -> list[list[int]]:
+    """Group pictures that want the same; every other job is a group by itself."""
+    groups: dict[object, list[int]] = {}
+    for i, ticket in enumerate(tickets):
+        job = ticket.job
+        key: object = i
+        if isinstance(job, QuantizeJob):
+            key = tuple(sorted((name, _frozen(value)) for name, value in job.options.items()))
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
+
+
+def _frozen(value: object) -> str:
+    """Say an option's value in words that are the same for equal ones only."""
+    return repr(value.tolist()) if isinstance(value, np.ndarray) else repr(value)
+
+
+def _on_host(image: QuantizedImage) -> QuantizedImage:
+    """Bring a picture's arrays back from the device."""
+    return replace(
+        image,
+        indices=to_numpy(image.indices),
+        palette=to_numpy(image.palette),
+        counts=to_numpy(image.counts),
+        centroids=to_numpy(image.centroids),
+    )
 
 
 def pixels_of(job: Job[Any]) -> int:
@@ -359,14 +453,3 @@ def public_errors() -> Iterator[None]:
         raise BadPoints(f"{error}.") from error
     except DeviceError as error:
         raise DeviceUnavailable(f"{error}.") from error
-
-
-def _to_device(array: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
-    """Leave numpy where it is for the CPU; torch wants writable memory to copy from."""
-    if device.type == "cpu":
-        return array
-    return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
-
-
-def _to_numpy(array: np.ndarray | torch.Tensor) -> np.ndarray:
-    return array.numpy(force=True) if isinstance(array, torch.Tensor) else array

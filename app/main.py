@@ -174,4 +174,6 @@ def _read_numbers(
         "result_cache_hits_total": results.hits,
         "result_cache_misses_total": results.misses,
         "device_memory_bytes": engine.memory_bytes() if engine else 0,
+        "device_out_of_memory_total": engine.out_of_memory if engine else 0,
+        "jobs_moved_to_cpu_total": engine.moved_to_cpu if engine else 0,
     }

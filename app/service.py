@@ -208,7 +208,12 @@ class Service:
                 device=outcome.device, backend=_backend(outcome, options), version=__version__
             ),
             timing_ms=_timing(outcome, decode_ms, encode_ms=0.0),
-            warnings=(*_notes(source), *curve.warnings, *_without_effect(options)),
+            warnings=(
+                *_notes(source),
+                *curve.warnings,
+                *outcome.warnings,
+                *_without_effect(options),
+            ),
         )
 
     async def cluster(
@@ -350,7 +355,7 @@ def _colors(picture: DecodedPicture, outcome: Outcome[QuantizedImage]) -> dict[s
             seed=quantized.seed,
             version=__version__,
         ),
-        "warnings": (*picture.warnings, *quantized.warnings),
+        "warnings": (*picture.warnings, *quantized.warnings, *outcome.warnings),
     }
 
 
@@ -413,7 +418,7 @@ def _describe_clusters(outcome: Outcome[KMeansResult], options: ClusterOptions) 
             seed=options.seed,
             version=__version__,
         ),
-        "warnings": result.warnings,
+        "warnings": (*result.warnings, *outcome.warnings),
     }
 
 

@@ -48,6 +48,8 @@ def test_an_answer_is_counted_by_route_status_and_stage(client):
         "gpu_kmeans_decoder_kills_total",
         "gpu_kmeans_result_cache_hits_total",
         "gpu_kmeans_device_memory_bytes",
+        "gpu_kmeans_device_out_of_memory_total",
+        "gpu_kmeans_jobs_moved_to_cpu_total",
     ],
 )
 def test_what_an_operator_asks_for_is_there(client, name):

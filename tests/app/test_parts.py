@@ -22,7 +22,7 @@ from app.options import CompressOptions, ElbowOptions, PaletteOptions, allowed, 
 from app.plots import draw_elbow, elbow_figure
 from app.schemas import CurveEngine, CurvePoint, ElbowAnswer, PointsInput, Timing
 from app.settings import Settings
-from gpu_kmeans import elbow, quantize
+from gpu_kmeans import elbow, quantize, quantize_batch
 
 MODULES = [module.name for module in pkgutil.iter_modules(app.__path__, "app.")]
 JSON, SVG, PNG = "application/json", "image/svg+xml", "image/png"
@@ -174,6 +174,92 @@ def test_a_job_that_finds_no_room_is_tried_once_more(engine, photo, monkeypatch,
 
     assert outcome.result.k == 2
     assert len(tries) == 2
+
+
+@pytest.fixture
+def small_gpu(engine, monkeypatch):
+    """An engine that believes in a GPU on which `room[0]` pictures fit; it computes on the CPU."""
+    room = [2]
+
+    def fits(count, backend):
+        if backend == "cuda" and count > room[0]:
+            raise torch.OutOfMemoryError
+        return "cpu"
+
+    def one(pixels, *, backend, **options):
+        return quantize(pixels, backend=fits(1, backend), **options)
+
+    def many(images, *, backend, **options):
+        return quantize_batch(images, backend=fits(len(images), backend), **options)
+
+    monkeypatch.setattr("app.engine.quantize", one)
+    monkeypatch.setattr("app.engine.quantize_batch", many)
+    monkeypatch.setattr("app.engine.to_device", lambda array, _: array)
+    monkeypatch.setattr("app.engine.make_room", lambda _: None)
+    engine._device, engine.device, engine.backend = torch.device("cuda"), "cuda", "cuda"
+    engine.max_batch_jobs = 8
+    return engine, room
+
+
+async def batch_of(engine, jobs):
+    loop = asyncio.get_running_loop()
+    return await engine.compute([Ticket(job, 1, loop.create_future()) for job in jobs], 1.0)
+
+
+def test_a_batch_that_finds_no_room_is_halved_and_stays_on_the_device(small_gpu, photo):
+    engine, _ = small_gpu
+    jobs = [QuantizeJob(pixels=photo[: 9 + i], options={"k": 3}) for i in range(4)]
+
+    outcomes = asyncio.run(batch_of(engine, jobs))
+
+    assert [outcome.device for outcome in outcomes] == ["cuda"] * 4
+    assert [outcome.result.indices.shape[0] for outcome in outcomes] == [9, 10, 11, 12]
+    assert (engine.out_of_memory, engine.moved_to_cpu) == (1, 0)
+
+
+def test_what_fits_in_no_half_is_computed_on_the_cpu_and_says_so(small_gpu, photo):
+    engine, room = small_gpu
+    room[0] = 0
+    jobs = [QuantizeJob(pixels=photo, options={"k": 3}) for _ in range(3)]
+
+    outcomes = asyncio.run(batch_of(engine, jobs))
+
+    assert [(outcome.device, outcome.backend) for outcome in outcomes] == [("cpu", "cpu")] * 3
+    assert all("cuda had no room" in outcome.warnings[0] for outcome in outcomes)
+    assert engine.moved_to_cpu == 3
+
+
+def test_only_pictures_that_want_the_same_are_computed_together(small_gpu, photo, monkeypatch):
+    engine, _ = small_gpu
+    sizes = []
+
+    def many(images, **options):
+        sizes.append(len(images))
+        return quantize_batch(images, **(options | {"backend": "cpu"}))
+
+    monkeypatch.setattr("app.engine.quantize_batch", many)
+    wishes = [{"k": 2}, {"k": 3}, {"k": 2}, {"k": 1000}]
+    jobs = [QuantizeJob(pixels=photo, options=wish) for wish in wishes]
+
+    outcomes = asyncio.run(batch_of(engine, jobs))
+
+    assert sizes == [2]
+    assert [outcome.result.k for outcome in outcomes[:3]] == [2, 3, 2]
+    assert isinstance(outcomes[3], BadParameter)
+
+
+def test_a_batch_goes_on_while_one_of_it_is_wanted(small_gpu, photo):
+    engine, _ = small_gpu
+
+    async def with_wanted(*wanted):
+        loop = asyncio.get_running_loop()
+        job = QuantizeJob(pixels=photo, options={"k": 30})
+        tickets = [Ticket(job, 1, loop.create_future(), is_wanted=is_so) for is_so in wanted]
+        return await engine.compute(tickets, 1.0)
+
+    assert asyncio.run(with_wanted(False, True))[1].result.k == 30
+    nobody = asyncio.run(with_wanted(False, False))
+    assert {type(error).__name__ for error in nobody} == {"_UnwantedError"}
 
 
 def test_a_job_that_never_finds_room_is_refused_and_the_engine_goes_on(engine, photo, monkeypatch):
