@@ -1,16 +1,22 @@
 """Are the answers on CUDA those of the CPU, and how fast do they come?
 
-    python3 -m benchmarks.bench_gpu     from the source tree; minutes, on a machine with a GPU
+    python3 -m benchmarks.bench_gpu                           minutes, on a machine with a GPU
+    python3 -m benchmarks.bench_gpu --quick --interpreted     without one: the kernels are checked
 
 Needs torch, numpy and Pillow, no network and no package of ours installed; with numba the CPU has
 its fast backend, with scikit-learn the picture is a photograph, otherwise one made up by numpy.
 Without a GPU the same checks run on the CPU in a small size, and nothing is timed.
 
 Checks come first: a wrong answer is named, and ends the run with status 1. Times are by device
-events, medians; an event pair around a call that waits for the device measures that wait too.
+events, medians; an event pair around a call that waits for the device measures that wait too. The
+bound of an iteration is what comparing every point with every centroid would take if nothing but
+instructions counted: 5.5 a pair in three dimensions, on all lanes, at the highest clock. An exact
+iteration that prunes may be below it. flash-kmeans is timed beside where it is installed; it
+computes in TF32, which gives some points another centroid.
 """
 
 import importlib.util
+import os
 import shutil
 import statistics
 import subprocess
@@ -32,6 +38,9 @@ BATCH = 64
 KS = (1, 2, 16, 64, 256)
 DIMENSIONS = (2, 3, 4, 16, 128)
 DISTINCT = 200_000
+SLOTS_A_PAIR = 5.5  # instructions to compare a point with a centroid in three dimensions
+LANES = 128  # of a multiprocessor, for float32
+ITERATIONS = 10  # of a descent whose time is divided by them
 STEP_TOLERANCE = 1e-4  # of one Lloyd step on float32 points, relative: sums come in another order
 BUDGET_S = 15  # no more calls of a kind than fit into this
 
@@ -53,19 +62,25 @@ def _do_without_jaxtyping() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser("Check and time the fits on CUDA.").parse_args(arguments)
+    command = parser("Check and time the fits on CUDA.")
+    command.add_argument("--interpreted", action="store_true", help="the kernels, without a GPU")
+    options = command.parse_args(arguments)
     _do_without_jaxtyping()
     has_gpu = torch.cuda.is_available()
+    if options.interpreted and not has_gpu:
+        os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
+    backend = "cuda" if has_gpu or options.interpreted else "auto"
     device = torch.device("cuda" if has_gpu else "cpu")
     facts = machine.describe(["numpy", "numba", "triton"]) | {"torch": torch.__version__}
     report = Report("On the GPU", facts | (_gpu_facts() if has_gpu else {"GPU": "none"}))
     sections: list[Callable[[], None]] = [
-        lambda: _check(report, device, SMALLEST if options.quick else SMALL)
+        lambda: _check(report, device, SMALLEST if options.quick else SMALL, backend)
     ]
     if has_gpu:
         large = _picture(*pictures.HEADLINE)
         sections += [
             lambda: _time_iterations(report, device, large),
+            lambda: _time_stages(report, device, large),
             lambda: _time_pictures(report, device, large, BATCH // (4 if options.quick else 1)),
         ]
     failed = False
@@ -107,6 +122,7 @@ def _gpu_facts() -> dict[str, str]:
         "GPU": properties.name,
         "its memory": f"{properties.total_memory / 2**30:.0f} GiB",
         "its multiprocessors": str(properties.multi_processor_count),
+        "its highest clock": f"{_clock_hz() / 1e6:.0f} MHz",
         "CUDA of torch": str(torch.version.cuda),
     }
     tool = shutil.which("nvidia-smi")
@@ -117,32 +133,46 @@ def _gpu_facts() -> dict[str, str]:
     return facts
 
 
+def _clock_hz() -> float:
+    """Return the highest clock of the multiprocessors; 0 where nobody says."""
+    tool = shutil.which("nvidia-smi")
+    if not tool:
+        return 0.0
+    command = [tool, "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    first = done.stdout.strip().split("\n")[0]
+    return float(first) * 1e6 if first.isdigit() else 0.0
+
+
 # Checks
 
 
-def _check(report: Report, device: torch.device, size: tuple[int, int]) -> None:
+def _check(
+    report: Report, device: torch.device, size: tuple[int, int], backend: str = "auto"
+) -> None:
     """Compare every kind of fit on the device with the reference on the CPU."""
-    where = "the CPU's fastest backend" if device.type == "cpu" else "the GPU"
+    from gpu_kmeans.backends import backend_for
+
+    name = backend_for(device, backend).name
+    where = f"the {name} backend on {device}"
     report.say(f"\n## The answers of {where} against those of the reference on the CPU\n")
     small = _picture(*size)
+    on: dict[str, Any] = {"device": device, "backend": backend}
     results = {
-        **{f"quantize, k = {k}": _same_picture(small, k, device) for k in KS},
-        "quantize, alpha": _same_picture(_with_alpha(small), 32, device),
-        "quantize, fewer colours than k": _same_picture(small // 128 * 128, 64, device),
-        "quantize, oklab": _same_picture(small, 16, device, space="oklab"),
-        "quantize, dithered": _same_picture(small, 16, device, dither=0.75),
-        "quantize, no refinement": _same_picture(small, 16, device, refine=0),
-        "quantize_batch, each as alone": _same_batch(small, device),
-        "elbow, a picture, to rounding": _same_elbow(small, device),
-        **{
-            f"one Lloyd step, {d} dimensions, to rounding": _same_step(d, device)
-            for d in (2, 3, 4, 16, 128)
-        },
+        **{f"quantize, k = {k}": _same_picture(small, k, **on) for k in KS},
+        "quantize, alpha": _same_picture(_with_alpha(small), 32, **on),
+        "quantize, fewer colours than k": _same_picture(small // 128 * 128, 64, **on),
+        "quantize, oklab": _same_picture(small, 16, space="oklab", **on),
+        "quantize, dithered": _same_picture(small, 16, dither=0.75, **on),
+        "quantize, no refinement": _same_picture(small, 16, refine=0, **on),
+        "quantize_batch, each as alone": _same_batch(small, **on),
+        "elbow, a picture": _same_elbow(small, **on),
+        **{f"one Lloyd step, {d} dimensions, to rounding": _same_step(d, **on) for d in DIMENSIONS},
     }
     if device.type == "cuda":
         big = _picture(*pictures.HEADLINE)
         results["quantize, 1200 x 1600, against the CPU"] = _same_picture(
-            big, 64, device, against="auto"
+            big, 64, against="auto", **on
         )
     rows = [[name, "equal" if same else "**different**"] for name, same in results.items()]
     report.say(table(["fit", "answer"], rows))
@@ -159,13 +189,19 @@ def _with_alpha(pixels: np.ndarray) -> np.ndarray:
 
 
 def _same_picture(
-    pixels: np.ndarray, k: int, device: torch.device, *, against: str = "reference", **options: Any
+    pixels: np.ndarray,
+    k: int,
+    *,
+    device: torch.device,
+    backend: str,
+    against: str = "reference",
+    **options: Any,
 ) -> bool:
     """Return whether palette, indices, counts and WCSS have the same bits on both."""
     from gpu_kmeans import quantize
 
     tensor = torch.from_numpy(pixels.copy())
-    here = quantize(tensor.to(device), k, **options)
+    here = quantize(tensor.to(device), k, backend=backend, **options)
     there = quantize(tensor, k, backend=against, **options)
     return _equal(here, there)
 
@@ -176,32 +212,35 @@ def _equal(here: Any, there: Any) -> bool:
     return all(same) and here.wcss == there.wcss
 
 
-def _same_batch(pixels: np.ndarray, device: torch.device) -> bool:
+def _same_batch(pixels: np.ndarray, *, device: torch.device, backend: str) -> bool:
     from gpu_kmeans import quantize, quantize_batch
 
     h, w, _ = pixels.shape
     cuts = [pixels, pixels[: h // 2], pixels[:, : w // 3], pixels[::-1]]
     tensors = [torch.from_numpy(cut.copy()).to(device) for cut in cuts]
-    together = quantize_batch(tensors, 16)
-    return all(_equal(a, quantize(b, 16)) for a, b in zip(together, tensors, strict=True))
+    together = quantize_batch(tensors, 16, backend=backend)
+    alone = [quantize(tensor.cpu(), 16) for tensor in tensors]
+    return all(_equal(a, b) for a, b in zip(together, alone, strict=True))
 
 
-def _same_elbow(pixels: np.ndarray, device: torch.device) -> bool:
+def _same_elbow(pixels: np.ndarray, *, device: torch.device, backend: str) -> bool:
     from gpu_kmeans import elbow
 
     tensor = torch.from_numpy(pixels.copy())
-    here, there = elbow(tensor.to(device), 20), elbow(tensor, 20, backend="reference")
-    return here.ks == there.ks and np.allclose(here.wcss, there.wcss, rtol=1e-12, atol=0)
+    here = elbow(tensor.to(device), 20, backend=backend)
+    there = elbow(tensor, 20, backend="reference")
+    return here.ks == there.ks and here.wcss == there.wcss
 
 
-def _same_step(d: int, device: torch.device) -> bool:
+def _same_step(d: int, *, device: torch.device, backend: str) -> bool:
     from gpu_kmeans import kmeans
 
-    points = torch.from_numpy(np.random.default_rng(d).standard_normal((3000, d), np.float32))
+    n = 300 if device.type == "cpu" else 3000
+    points = torch.from_numpy(np.random.default_rng(d).standard_normal((n, d), np.float32))
     options = {"init": points[:20], "max_iter": 1, "tol": 0.0}
     there = kmeans(points, 20, backend="reference", **options)
     options["init"] = points[:20].to(device)
-    here = kmeans(points.to(device), 20, **options)
+    here = kmeans(points.to(device), 20, backend=backend, **options)
     return torch.allclose(
         here.centroids.cpu(), there.centroids, rtol=STEP_TOLERANCE, atol=STEP_TOLERANCE
     )
@@ -237,8 +276,10 @@ def _time_iterations(report: Report, device: torch.device, pixels: np.ndarray) -
         for k in (64, 256):
             row = _iteration_row(points, weights, k, bandwidth)
             rows.append([f"{len(points):,} {name}", str(k), *row])
-    head = ["points", "k", "ours, us", "of copy bandwidth", "plain torch, us", "torch / ours"]
+    head = ["points", "k", "a pass, us", "in a descent, us", "of copy bandwidth", "bound, us"]
+    head += ["plain torch, us", "torch / ours", "flash-kmeans, us", "its other labels"]
     report.say(table([*head, "CPU, us", "CPU / ours"], rows))
+    report.say("\nA pass is one call and what it costs the host; a descent launches them in a row.")
     report.data["iterations"] = rows
 
 
@@ -256,17 +297,86 @@ def _iteration_row(
     engine, problem, centroids = problem_on(points.device)
     cpu_engine, cpu_problem, cpu_centroids = problem_on(torch.device("cpu"))
     ours = device_ms(lambda: engine.assign_accumulate(problem, centroids, (0, k)))
+    many = device_ms(lambda: engine.settle(problem, centroids, steps=ITERATIONS + 1, still=-1.0))
+    one = device_ms(lambda: engine.settle(problem, centroids, steps=1, still=-1.0))
     plain = device_ms(lambda: plain_iteration(points, weights.float(), centroids))
     cpu = wall_ms(lambda: cpu_engine.assign_accumulate(cpu_problem, cpu_centroids, (0, k)))
     least_ms = points.numel() * points.element_size() / bandwidth * 1e3
-    return [
+    row = [
         f"{ours * 1e3:.1f}",
+        f"{(many - one) / ITERATIONS * 1e3:.1f}",
         f"{least_ms / ours:.1%}",
+        figure(_bound_us(len(points), k)),
         f"{plain * 1e3:.1f}",
         figure(plain / ours),
-        f"{cpu * 1e3:.0f}",
-        figure(cpu / ours),
+        *_flash_cells(engine, problem, points, centroids),
     ]
+    return [*row, f"{cpu * 1e3:.0f}", figure(cpu / ours)]
+
+
+def _bound_us(n: int, k: int) -> float | None:
+    """Return what n x k comparisons take if instructions alone counted; None without a clock."""
+    if not torch.cuda.is_available() or not _clock_hz():
+        return None
+    cores = torch.cuda.get_device_properties(0).multi_processor_count * LANES
+    return n * k * SLOTS_A_PAIR / cores / _clock_hz() * 1e6
+
+
+def _flash_cells(
+    engine: Any, problem: Any, points: torch.Tensor, centroids: torch.Tensor
+) -> list[str]:
+    """Time an iteration of flash-kmeans on the same points, and count labels that differ."""
+    if importlib.util.find_spec("flash_kmeans") is None or points.device.type != "cuda":
+        return ["-", "-"]
+    flash: Any = importlib.import_module("flash_kmeans")
+    k, given = len(centroids), {"init_centroids": centroids[None].clone(), "tol": 0.0}
+
+    def run(steps: int) -> Any:
+        return flash.batch_kmeans_Euclid(points[None], k, max_iters=steps, **given)
+
+    cost = (device_ms(lambda: run(ITERATIONS + 1)) - device_ms(lambda: run(1))) / ITERATIONS
+    labels = engine.assign_accumulate(problem, centroids, (0, k), labels=True).labels
+    different = float((run(1)[0].reshape(-1) != labels).double().mean())
+    return [f"{cost * 1e3:.1f}", f"{different:.2%}"]
+
+
+def _time_stages(report: Report, device: torch.device, pixels: np.ndarray) -> None:
+    """Time what a picture goes through, stage by stage."""
+    from gpu_kmeans.backends import backend_for
+    from gpu_kmeans.color import srgb8_to_features
+    from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen
+    from gpu_kmeans.lloyd import Fit, descend
+
+    engine, k = backend_for(device), 64
+    tensor = torch.from_numpy(pixels.copy()).to(device)
+    histogram = Histogram.from_pixels(tensor, engine)
+    colors, weights = histogram.colors, histogram.counts.double()
+    features = srgb8_to_features(colors, "rgb")
+    fine = engine.pack([features], [weights], is_integral=True)
+    sets = [coarsen(colors, features, weights, COARSE_POINTS)]
+    fit = Fit(k=k, n_init=1, max_iter=300, tol=1e-4, refine=1, seed=0)
+    draws = torch.from_numpy(np.random.default_rng(0).random((k, 6)))
+    rows = engine.seed(fine, [k], [draws])[0]
+    found = fit.search_together(engine, sets, "k-means++", lambda _: None)
+    centroids = features[rows]
+    labels = engine.assign_accumulate(fine, centroids, (0, k), labels=True).labels
+    stages: dict[str, Callable[[], object]] = {
+        "histogram": lambda: Histogram.from_pixels(tensor, engine),
+        "layout": lambda: engine.pack([features], [weights], is_integral=True),
+        "merging colours": lambda: coarsen(colors, features, weights, COARSE_POINTS),
+        "seeds among all colours": lambda: engine.seed(fine, [k], [draws]),
+        "search on merged colours": lambda: fit.search_together(
+            engine, sets, "k-means++", lambda _: None
+        ),
+        "descent from there": lambda: descend(
+            engine, fine, found, max_iter=300, tol=1e-4, still=1e-4
+        ),
+        "look-up": lambda: labels.to(torch.uint8).index_select(0, histogram.inverse),
+    }
+    times = {name: device_ms(call) for name, call in stages.items()}
+    report.say(f"\n## Stages of one picture, k = {k}, {len(colors):,} distinct colours\n")
+    report.say(table(["stage", "ms"], [[name, figure(ms)] for name, ms in times.items()]))
+    report.data["stages_ms"] = times
 
 
 def _time_pictures(report: Report, device: torch.device, pixels: np.ndarray, batch: int) -> None:

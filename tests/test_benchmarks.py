@@ -235,8 +235,10 @@ def test_the_times_of_the_gpu_benchmark_are_taken_by_the_clock_given(monkeypatch
 
     bench_gpu._time_iterations(report, torch.device("cpu"), photo)
     bench_gpu._time_pictures(report, torch.device("cpu"), photo, 2)
+    bench_gpu._time_stages(report, torch.device("cpu"), photo)
 
     assert len(report.data["iterations"]) == 4
+    assert set(report.data["stages_ms"].values()) == {2.0}
     assert report.data["calls"]["elbow, k = 1..64"] == {"device_ms": 2.0, "cpu_ms": 2.0}
 
 
