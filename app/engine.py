@@ -49,6 +49,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 _CPU = torch.device("cpu")
 _CHANNELS = 3
 _MOST_JOBS = 64  # of a batch
+_WIDTHS = (20, 40, 80, 160, 256)  # with what a search adds: up to 32, 64, 128, 256, 512
 _GPU_LANES = 2  # one computes while the other copies
 _MOST_DEFECTS = 3  # in a row; then something is broken, and readiness says so
 _LOOK_EVERY_S = 1.0
@@ -247,6 +248,10 @@ class Engine:
         pixels = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
         for picture in (pixels, np.concatenate([pixels, pixels[..., :1]], axis=-1)):
             await self.submit(QuantizeJob(pixels=picture, options={"k": 8, "curve": True}))
+            if self._device.type == "cuda":  # a kernel is compiled for each width of palettes
+                rich = np.random.default_rng(0).integers(0, 255, picture.shape).astype(np.uint8)
+                for k in _WIDTHS:
+                    await self.submit(QuantizeJob(pixels=rich, options={"k": k}))
         gc.collect()
         gc.freeze()  # what is there now stays: a later collection, which holds everyone, is short
         self._is_warm, self._n_defects = True, 0

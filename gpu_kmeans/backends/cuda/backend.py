@@ -24,7 +24,15 @@ from torch import Tensor
 from gpu_kmeans.backends import BLUR, Accumulated, Problems
 from gpu_kmeans.backends.cuda import colors as pixel_kernels
 from gpu_kmeans.backends.cuda import passes, seeds
-from gpu_kmeans.backends.cuda.layout import BOXED_DIMENSIONS, Tiles, as_int32, lay_out, to_device
+from gpu_kmeans.backends.cuda.layout import (
+    BOXED_DIMENSIONS,
+    Tiles,
+    as_int32,
+    lay_out,
+    on,
+    to_device,
+    zeros,
+)
 from gpu_kmeans.backends.cuda.passes import TILE, WIDEST
 from gpu_kmeans.backends.cuda.steps import LONELY, RESTS
 from gpu_kmeans.backends.cuda.walks import EXACT, TileWalk, warps_for, width_for
@@ -58,11 +66,13 @@ class CudaBackend:
         counts = torch.zeros(MORTON_CODES, dtype=torch.int32, device=pixels.device)
         inverse = torch.empty(n, dtype=torch.int32, device=pixels.device)
         grid = (triton.cdiv(n, PIXEL_BLOCK),)
-        pixel_kernels.count_colors[grid](pixels, n, counts, inverse, BLOCK=PIXEL_BLOCK)
+        with on(pixels.device):
+            pixel_kernels.count_colors[grid](pixels, n, counts, inverse, BLOCK=PIXEL_BLOCK)
         occurs = counts.nonzero()[:, 0]
         ranks = (counts > 0).cumsum(0, dtype=torch.int32)
         colors = torch.empty(len(occurs), 3, dtype=torch.uint8, device=pixels.device)
-        pixel_kernels.rank_pixels[grid](pixels, n, inverse, ranks, colors, BLOCK=PIXEL_BLOCK)
+        with on(pixels.device):
+            pixel_kernels.rank_pixels[grid](pixels, n, inverse, ranks, colors, BLOCK=PIXEL_BLOCK)
         return colors, counts[occurs].long(), inverse
 
     def pack(
@@ -142,7 +152,7 @@ class CudaBackend:
             table[i, :k] = own[:k]
         d = problems.points.shape[1]
         rows = torch.zeros(b, most, dtype=torch.int32, device=device)
-        counts, tickets = torch.zeros(2, b, dtype=torch.int32, device=device)
+        counts, tickets = zeros(2, b, torch.int32, device)
         wanted, drawn = as_int32(ks, device), to_device(table, device)
         trials = torch.zeros(b, draws, dtype=torch.int32, device=device)
         nearest = torch.empty(tiles.size, dtype=problems.points.dtype, device=device)
@@ -152,16 +162,17 @@ class CudaBackend:
         where = (tiles.first_tile_of, tiles.tiles_of, tiles.problem_of, nearest)
         how = {"D": d if d <= BOXED_DIMENSIONS else 0, "TILE": TILE, "BLOCK": SEED_BLOCK, **EXACT}
         grid = (tiles.count,)
-        for step in range(most):
-            seeds.relax[grid](
-                *points, *where, potentials, tickets, rows, counts, wanted, drawn, trials, step,
-                draws, most, **how,
-            )  # fmt: skip
-            if step:
-                seeds.evaluate[grid](
-                    *points, *where, left, tickets, rows, counts, wanted, trials, step, draws, most,
-                    tiles.count, **how,
+        with on(device):
+            for step in range(most):
+                seeds.relax[grid](
+                    *points, *where, potentials, tickets, rows, counts, wanted, drawn, trials, step,
+                    draws, most, **how,
                 )  # fmt: skip
+                if step:
+                    seeds.evaluate[grid](
+                        *points, *where, left, tickets, rows, counts, wanted, trials, step, draws,
+                        most, tiles.count, **how,
+                    )  # fmt: skip
         first_rows = to_device(torch.tensor(problems.offsets[:-1]), device)
         found = tiles.rows[rows.long()] - first_rows[:, None]
         return [found[i, :k] for i, k in enumerate(ks)], counts
@@ -249,11 +260,12 @@ class CudaBackend:
         low, high = (bound.to(torch.int32) for bound in (colors.amin(dim=0), colors.amax(dim=0)))
         share = torch.full((1,), strength, dtype=torch.float64, device=colors.device)
         block = min(1024, triton.next_power_of_2(max(32, min(h, (w + 1) // 2))))
-        pixel_kernels.diffuse[(1,)](
-            colors.contiguous(), inverse.to(torch.int32).contiguous(), palette.contiguous(),
-            own.to(torch.int32), low, high, share, errors, indices, h, w, k,
-            D=d, BLOCK=block, num_warps=max(1, min(8, block // 64)), **EXACT,
-        )  # fmt: skip
+        with on(colors.device):
+            pixel_kernels.diffuse[(1,)](
+                colors.contiguous(), inverse.to(torch.int32).contiguous(), palette.contiguous(),
+                own.to(torch.int32), low, high, share, errors, indices, h, w, k,
+                D=d, BLOCK=block, num_warps=max(1, min(8, block // 64)), **EXACT,
+            )  # fmt: skip
         return indices
 
     def blurred_moments(
@@ -267,11 +279,12 @@ class CudaBackend:
         (h, w), d, device = inverse.shape, colors.shape[1], colors.device
         meetings = torch.zeros(k, k, dtype=torch.int64, device=device)
         sums = torch.zeros(k, d, dtype=torch.int64, device=device)
-        pixel_kernels.blurred_moments[(triton.cdiv(h * w, PIXEL_BLOCK),)](
-            colors.contiguous(), inverse.to(torch.int32).contiguous(), indices.contiguous(),
-            as_int32(BLUR, device), meetings, sums, h, w, k,
-            D=d, REACH=len(BLUR) // 2, BLOCK=PIXEL_BLOCK,
-        )  # fmt: skip
+        with on(device):
+            pixel_kernels.blurred_moments[(triton.cdiv(h * w, PIXEL_BLOCK),)](
+                colors.contiguous(), inverse.to(torch.int32).contiguous(), indices.contiguous(),
+                as_int32(BLUR, device), meetings, sums, h, w, k,
+                D=d, REACH=len(BLUR) // 2, BLOCK=PIXEL_BLOCK,
+            )  # fmt: skip
         return meetings, sums
 
     def _add_in_order(
@@ -295,28 +308,30 @@ class CudaBackend:
         which = (tiles.problem_of, status, first_of, count_of, centroids.contiguous())
         found = (labels, smallest, second)
         grid = (tiles.count,)
-        if d <= BOXED_DIMENSIONS and max(counts) <= WIDEST:
-            wide = width_for(max(counts))
-            passes.nearest_in_boxes[grid](
-                tiles.points, tiles.size, tiles.boxes, tiles.count, *which, *found,
-                D=d, K=wide, SECOND=detail, TILE=TILE, num_warps=warps_for(wide), **EXACT,
-            )  # fmt: skip
-        else:
-            passes.nearest_of_all[grid](
-                tiles.points, tiles.size, d, *which, *found,
-                SECOND=detail, TILE=TILE, BLOCK=CENTROID_BLOCK, num_warps=4, **EXACT,
-            )  # fmt: skip
+        with on(device):
+            if d <= BOXED_DIMENSIONS and max(counts) <= WIDEST:
+                wide = width_for(max(counts))
+                passes.nearest_in_boxes[grid](
+                    tiles.points, tiles.size, tiles.boxes, tiles.count, *which, *found,
+                    D=d, K=wide, SECOND=detail, TILE=TILE, num_warps=warps_for(wide), **EXACT,
+                )  # fmt: skip
+            else:
+                passes.nearest_of_all[grid](
+                    tiles.points, tiles.size, d, *which, *found,
+                    SECOND=detail, TILE=TILE, BLOCK=CENTROID_BLOCK, num_warps=4, **EXACT,
+                )  # fmt: skip
         table = torch.zeros(len(centroids), columns, dtype=torch.float64, device=device)
         chunks, slab_of, spans = _chunks(tiles, counts, columns, served)
         if not spans:
             return table, labels
         slabs = torch.empty(spans[-1][2], dtype=torch.float64, device=device)
         blocks = triton.cdiv(max(counts), CENTROID_BLOCK)
-        passes.add_up[len(slab_of), columns, blocks](
-            tiles.points, tiles.weights, tiles.size, d, *found, as_int32(chunks, device),
-            len(slab_of), count_of, to_device(torch.tensor(slab_of), device), slabs,
-            DETAIL=detail, TILE=TILE, BLOCK=CENTROID_BLOCK, num_warps=4, **EXACT,
-        )  # fmt: skip
+        with on(device):
+            passes.add_up[len(slab_of), columns, blocks](
+                tiles.points, tiles.weights, tiles.size, d, *found, as_int32(chunks, device),
+                len(slab_of), count_of, to_device(torch.tensor(slab_of), device), slabs,
+                DETAIL=detail, TILE=TILE, BLOCK=CENTROID_BLOCK, num_warps=4, **EXACT,
+            )  # fmt: skip
         for b, begin, end in spans:
             mine = slabs[begin:end].reshape(-1, columns, counts[b])
             table[k_offsets[b] : k_offsets[b + 1]] = mine.sum(dim=0).T

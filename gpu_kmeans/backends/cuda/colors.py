@@ -15,7 +15,7 @@ def _spread(level):
     return (level | (level << 2)) & 0x249249
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 @no_type_check
 def count_colors(
     pixels,  # (n, 3) uint8
@@ -35,7 +35,7 @@ def count_colors(
     tl.store(codes + at, code, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 @no_type_check
 def rank_pixels(
     pixels,  # (n, 3) uint8

@@ -5,6 +5,7 @@ Morton order; other points of up to four dimensions are put into it, so that box
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -16,6 +17,7 @@ from gpu_kmeans.backends.cuda.passes import TILE
 from gpu_kmeans.backends.reference import morton_codes
 
 BOXED_DIMENSIONS = 4  # a box of 128 neighbours prunes little in more
+ALIGNMENT = 16  # numbers of 4 bytes or more: above the 16 bytes that Triton asks about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,20 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return values
     return values.pin_memory().to(device, non_blocking=True)
+
+
+def zeros(count: int, rows: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    """Return so many tensors of so many zeros from one allocation, each as aligned as a new one.
+
+    Triton compiles a kernel anew for a pointer that is aligned otherwise.
+    """
+    padded = -(-max(1, rows) // ALIGNMENT) * ALIGNMENT
+    return [row[:rows] for row in torch.zeros(count, padded, dtype=dtype, device=device)]
+
+
+def on(device: torch.device) -> AbstractContextManager[object]:
+    """Launch on this device, whichever is the current one. Triton asks for the current one."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def morton_order(points: Tensor) -> Tensor:

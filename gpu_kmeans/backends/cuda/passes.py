@@ -230,7 +230,7 @@ def _add_tile(
                 tl.atomic_add(row + 2 * D + 2, missed, sem="relaxed")
 
 
-@triton.jit(do_not_specialize=["is_last", "limit", "breath"])
+@triton.jit(do_not_specialize=["tiles", "is_last", "limit", "breath"])
 @no_type_check
 def color_pass(
     points,  # (D, size) float32: whole numbers below 2^11, whole tiles of each problem in a row
@@ -316,7 +316,7 @@ def color_pass(
                 )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles"])
 @no_type_check
 def nearest_in_boxes(
     points,  # (D, size) float32 or float64
@@ -416,7 +416,7 @@ def nearest_of_all(
         tl.store(second_out + at, second)
 
 
-@triton.jit(do_not_specialize=["dimensions", "first_column"])
+@triton.jit(do_not_specialize=["dimensions", "programs"])
 @no_type_check
 def add_up(
     points,  # (dimensions, size) float32 or float64

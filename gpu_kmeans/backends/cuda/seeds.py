@@ -81,7 +81,7 @@ def _draw(
     return (t0 + tl.sum(tile, axis=0)) * TILE + tl.where(point == TILE, final, point)
 
 
-@triton.jit(do_not_specialize=["dimensions", "step", "draws"])
+@triton.jit(do_not_specialize=["dimensions", "step", "draws", "most"])
 @no_type_check
 def relax(
     points,  # (dimensions, size) float32 or float64
@@ -143,7 +143,7 @@ def relax(
             tl.store(wanted + b, step)
 
 
-@triton.jit(do_not_specialize=["dimensions", "step", "draws"])
+@triton.jit(do_not_specialize=["dimensions", "step", "draws", "most", "tiles"])
 @no_type_check
 def evaluate(
     points,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gpu_kmeans.backends import Problems
 from gpu_kmeans.backends.cuda import passes, steps
-from gpu_kmeans.backends.cuda.layout import Tiles, as_int32, to_device
+from gpu_kmeans.backends.cuda.layout import Tiles, as_int32, on, to_device, zeros
 from gpu_kmeans.backends.cuda.passes import TILE
 from gpu_kmeans.refinement import REACH
 
@@ -66,20 +66,20 @@ class TileWalk:
         self.first_of = as_int32(offsets[:-1], device)
         self.count_of = as_int32(sizes if counts is None else counts, device)
         self.kept_of = self.count_of.clone()
-        whole = torch.zeros(3, b, dtype=torch.int32, device=device)
-        self.status, self.tickets, self.n_iter = whole
+        self.status, self.tickets, self.n_iter = zeros(3, b, torch.int32, device)
         if done:
             self.n_iter = as_int32(done, device)
-        real = torch.zeros(3, b, dtype=torch.float64, device=device)
-        self.wcss, self.lowest = real[0] + torch.inf, real[1] + torch.inf
+        self.wcss, self.lowest, nothing = zeros(3, b, torch.float64, device)
+        self.wcss.fill_(torch.inf)
+        self.lowest.fill_(torch.inf)
         self.limits = to_device(torch.tensor(limits or [0.0] * b, dtype=torch.float64), device)
         self.still = torch.full((1,), still, dtype=torch.float64, device=device)
-        self.history = real[2, :, None] if history is None else to_device(history, device)
+        self.history = nothing[:, None] if history is None else to_device(history, device)
         self.extra_of = as_int32(extra, device)
         table = torch.ones(b, len(extra), self.width, dtype=torch.float64)
         if luck is not None:
             table[:, :, : luck.shape[2]] = luck
-        self.luck = to_device(table, device) if detail else real
+        self.luck = to_device(table, device) if detail else nothing
         self.best = centroids.clone() if detail else centroids
 
     def settle(self, steps_: int) -> None:
@@ -97,10 +97,11 @@ class TileWalk:
 
     def keep(self) -> None:
         """Keep the better, in one launch."""
-        steps.keep_better[(len(self.status),)](
-            self.first_of, self.count_of, self.kept_of, self.centroids, self.wcss, self.status,
-            self.best, self.lowest, D=self.centroids.shape[1], K=self.width,
-        )  # fmt: skip
+        with on(self.status.device):
+            steps.keep_better[(len(self.status),)](
+                self.first_of, self.count_of, self.kept_of, self.centroids, self.wcss, self.status,
+                self.best, self.lowest, D=self.centroids.shape[1], K=self.width,
+            )  # fmt: skip
 
     def grow(self) -> None:
         """Let one more centroid be kept, whatever its WCSS."""
@@ -143,16 +144,17 @@ class TileWalk:
     ) -> None:
         """Pass over all points of the problems that go on, and let the last program step."""
         tiles, is_split = self.tiles, step == steps.SPLIT.value
-        passes.color_pass[(tiles.count,)](
-            tiles.points, tiles.masses, tiles.size, tiles.boxes, tiles.count, tiles.problem_of,
-            tiles.tiles_of, self.first_of, self.count_of, self.centroids, self.table,
-            self.tickets if labels is None else labels, self.tickets, self.status, self.wcss,
-            self.n_iter, self.history, self.limits, self.still, self.extra_of, self.luck, breath,
-            int(is_last), len(self.extra_of) if is_split else self.history.shape[1],
-            D=len(tiles.points), K=self.width, COLUMNS=self.table.shape[1], DETAIL=detail,
-            LABELS=labels is not None, STEP=step, REACH=REACH, TILE=TILE,
-            num_warps=warps_for(self.width), **(EXACT if is_split else {}),
-        )  # fmt: skip
+        with on(self.status.device):
+            passes.color_pass[(tiles.count,)](
+                tiles.points, tiles.masses, tiles.size, tiles.boxes, tiles.count, tiles.problem_of,
+                tiles.tiles_of, self.first_of, self.count_of, self.centroids, self.table,
+                self.tickets if labels is None else labels, self.tickets, self.status, self.wcss,
+                self.n_iter, self.history, self.limits, self.still, self.extra_of, self.luck,
+                breath, int(is_last), len(self.extra_of) if is_split else self.history.shape[1],
+                D=len(tiles.points), K=self.width, COLUMNS=self.table.shape[1], DETAIL=detail,
+                LABELS=labels is not None, STEP=step, REACH=REACH, TILE=TILE,
+                num_warps=warps_for(self.width), **(EXACT if is_split else {}),
+            )  # fmt: skip
 
 
 def width_for(most: int) -> int:
