@@ -159,8 +159,17 @@ def _sweep(entries: np.ndarray, meetings: np.ndarray, sums: np.ndarray, kept: in
 
 def _weighted_wcss(colors: Tensor, entries: Tensor, labels: Tensor, counts: Tensor) -> float:
     """Add up squared differences in whole numbers: exact, whatever the order."""
-    total = 0
-    for before, after in zip(premultiplied(colors).T, premultiplied(entries).T, strict=True):
-        difference = (before - after[labels]).long()
-        total += int((difference * difference * counts).sum())
+    if colors.device.type == "cpu":
+        # numpy: torch's team of threads costs more than it saves where the cores have other work
+        # (kodim03, k = 64, both cores busy: 84 ms against 1 ms, of 270 ms in all).
+        sides = (premultiplied(side).numpy().T for side in (colors, entries))
+        total, rows, weights = 0, labels.numpy(), counts.numpy()
+        for before, after in zip(*sides, strict=True):
+            difference = before - after[rows]
+            total += int(np.dot(np.square(difference, dtype=np.int64), weights))
+    else:
+        total = 0
+        for before, after in zip(premultiplied(colors).T, premultiplied(entries).T, strict=True):
+            difference = (before - after[labels]).long()
+            total += int((difference * difference * counts).sum())
     return total / (1 if colors.shape[1] == 3 else 255**2)  # noqa: PLR2004

@@ -19,7 +19,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gpu_kmeans.backends import AheadBackend, Backend, Problems, Walk
+from gpu_kmeans.backends import (
+    AheadBackend,
+    Backend,
+    Breath,
+    BreathingBackend,
+    Problems,
+    Walk,
+)
 from gpu_kmeans.distances import place, place_means
 
 __all__ = ["REFINE_LEVELS", "refine_centroids", "searches_for"]
@@ -155,10 +162,22 @@ def breathe(
     """
     extra = _extra(len(centroids), share)
     luck = rng.standard_exponential(len(centroids))
-    wider = split_widest(engine, problem, centroids, extra, luck)
-    wider, _ = engine.settle(problem, wider, steps=STEPS_IN, still=STILL)
-    narrower = _drop_least_useful(engine, problem, wider, extra)
-    candidate, lower = engine.settle(problem, narrower, steps=STEPS_OUT, still=STILL)
+    plan = Breath(
+        extra=extra, luck=luck, steps_in=STEPS_IN, steps_out=STEPS_OUT, still=STILL, reach=REACH
+    )
+    if isinstance(engine, BreathingBackend) and engine.can_breathe(problem):
+        return engine.breathe(problem, centroids, wcss, plan)
+    return breathe_by_steps(engine, problem, centroids, wcss, plan)
+
+
+def breathe_by_steps(
+    engine: Backend, problem: Problems, centroids: Float[Tensor, "k d"], wcss: float, plan: Breath
+) -> tuple[Float[Tensor, "k d"], float]:
+    """Define a breath, from the passes that every backend has. Never raises."""
+    wider = split_widest(engine, problem, centroids, plan.extra, plan.luck)
+    wider, _ = engine.settle(problem, wider, steps=plan.steps_in, still=plan.still)
+    narrower = _drop_least_useful(engine, problem, wider, plan.extra)
+    candidate, lower = engine.settle(problem, narrower, steps=plan.steps_out, still=plan.still)
     return (candidate, lower) if lower < wcss else (centroids, wcss)
 
 

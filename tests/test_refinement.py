@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from samples import BACKENDS, blobs, lattice_points, photo
 
 from gpu_kmeans import kmeans, quantize
-from gpu_kmeans.backends import backend_for
-from gpu_kmeans.refinement import refine_centroids, split_widest
+from gpu_kmeans.backends import Breath, backend_for
+from gpu_kmeans.refinement import breathe_by_steps, refine_centroids, split_widest
 
 CPU = torch.device("cpu")
 on_every_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -98,3 +98,33 @@ def test_what_the_progress_hook_raises_ends_the_search():
             rng=np.random.default_rng(0),
             on_progress=stop,
         )
+
+
+@settings(max_examples=20)
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(2, 40), st.booleans(), st.booleans()
+)
+def test_a_compiled_breath_has_the_bits_of_its_definition(seed, d, k, is_integral, has_copies):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, 2041 if not has_copies else 9, (500, d)).astype(np.float32)
+    if not is_integral:
+        points = points + rng.random(points.shape)
+    engine = backend_for(CPU, "cpu")
+    weights = torch.from_numpy(rng.integers(1, 50, 500).astype(np.float64))
+    problem = engine.pack([torch.from_numpy(points)], [weights], is_integral=is_integral)
+    centroids = problem.points[torch.from_numpy(rng.permutation(500)[:k])].clone()
+    wcss = wcss_of(engine, problem, centroids)
+    plan = Breath(
+        extra=int(rng.integers(1, k)) if k > 2 else 1,
+        luck=rng.standard_exponential(k),
+        steps_in=5,
+        steps_out=7,
+        still=3e-4,
+        reach=0.8,
+    )
+
+    quick, lowest = engine.breathe(problem, centroids, wcss, plan)
+    plain, wanted = breathe_by_steps(engine, problem, centroids, wcss, plan)
+
+    assert lowest == wanted
+    assert torch.equal(quick, plain)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -30,6 +31,8 @@ __all__ = [
     "Accumulated",
     "AheadBackend",
     "Backend",
+    "Breath",
+    "BreathingBackend",
     "Problems",
     "Walk",
     "available_backends",
@@ -242,6 +245,42 @@ class AheadBackend(Backend, Protocol):
         Returns centroids, WCSS of the iterations done, who of the active rests, and who of them has
         an empty cluster: that problem's next iteration is for the host.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breath:
+    """What one breath of the search does; `gpu_kmeans.refinement` says what each is for.
+
+    Attributes:
+        extra: How many clusters to split, and how many to remove.
+        luck: (k,) what to divide the gains of splitting by.
+        steps_in: Passes after splitting.
+        steps_out: Passes after removing.
+        still: Settling ends when the WCSS falls by less than this share.
+        reach: How far the halves go apart, in standard deviations.
+    """
+
+    extra: int
+    luck: np.ndarray
+    steps_in: int
+    steps_out: int
+    still: float
+    reach: float
+
+
+@runtime_checkable
+class BreathingBackend(Backend, Protocol):
+    """A backend that does a whole breath of the search in one call."""
+
+    def can_breathe(self, problem: Problems) -> bool:
+        """Say whether it can for this problem."""
+        ...
+
+    def breathe(
+        self, problem: Problems, centroids: Float[Tensor, "k d"], wcss: float, plan: Breath
+    ) -> tuple[Float[Tensor, "k d"], float]:
+        """Do as `gpu_kmeans.refinement.breathe` defines it, to the same bits."""
         ...
 
 

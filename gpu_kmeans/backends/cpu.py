@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import BLUR, Accumulated, Problems, kernels
+from gpu_kmeans.backends import BLUR, Accumulated, Breath, Problems, kernels, search_kernels
 from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
 
@@ -192,6 +192,25 @@ class CpuBackend:
             *_kernel_arguments(tiles, centroids.numpy(), problem.is_integral), steps, still
         )
         return torch.from_numpy(moved[: centroids.shape[1]].T.copy()), wcss
+
+    def can_breathe(self, problem: Problems) -> bool:
+        """Say whether `breathe` takes a problem: one in tiles."""
+        return problem.layout is not None
+
+    def breathe(
+        self,
+        problem: Problems,
+        centroids: Float[Tensor, "k d"],
+        wcss: float,
+        plan: Breath,
+    ) -> tuple[Float[Tensor, "k d"], float]:
+        """Do one breath of the search in one compiled call, in one thread."""
+        whole = _kernel_arguments(_tiles_of(problem)[0], centroids.numpy(), problem.is_integral)
+        steps = (plan.steps_in, plan.steps_out, plan.still, plan.reach)
+        best, lowest = search_kernels.breathe(
+            *whole, wcss, plan.extra, plan.luck, centroids.shape[1], *steps
+        )
+        return torch.from_numpy(best[: centroids.shape[1]].T.copy()), lowest
 
     def seed(
         self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]

@@ -8,8 +8,10 @@ every intermediate value is a whole number that its type holds exactly. Other po
 differences, added up dimension by dimension, never |x|^2 - 2xc + |c|^2, which cancels.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -62,8 +64,8 @@ class ReferenceBackend:
         """Concatenate; there is nothing else to prepare."""
         sizes = torch.tensor([0, *(len(p) for p in points)]).cumsum(0)
         return Problems(
-            points=torch.cat(list(points)),
-            weights=torch.cat(list(weights)).to(torch.float64),
+            points=points[0] if len(points) == 1 else torch.cat(list(points)),
+            weights=(weights[0] if len(weights) == 1 else torch.cat(list(weights))).double(),
             offsets=tuple(sizes.tolist()),
             is_integral=is_integral,
         )
@@ -233,12 +235,24 @@ def morton_codes(pixels: UInt8[Tensor, "n c"]) -> Int[Tensor, " n"]:
         tensor([ 1,  4, 32])
     """
     c = pixels.shape[1]
+    if pixels.device.type == "cpu":  # numpy, without torch's team of threads: see dithering.py
+        columns, spread = pixels.numpy().T, _spread_levels(c).numpy()
+        return torch.from_numpy(np.sum([spread[j][columns[j]] for j in range(c)], axis=0))
+    tables = _spread_levels(c).to(pixels.device)
     codes = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
     for j in range(c):
-        levels = torch.arange(256, device=pixels.device)
-        spread = sum(((levels >> bit) & 1) << (c * bit + c - 1 - j) for bit in range(8))
-        codes |= torch.as_tensor(spread)[pixels[:, j].long()]
+        codes |= tables[j][pixels[:, j].long()]
     return codes
+
+
+@functools.cache
+def _spread_levels(c: int) -> Tensor:
+    """Return (c, 256) int64: what each level of each channel adds to a code."""
+    levels = torch.arange(256)
+    spread = torch.zeros_like(levels)
+    for bit in range(8):
+        spread |= ((levels >> bit) & 1) << (c * bit)
+    return torch.stack([spread << (c - 1 - j) for j in range(c)])
 
 
 def sq_distances(
