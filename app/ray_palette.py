@@ -56,7 +56,8 @@ def count_on_cluster(
 
     Args:
         folder: A path that all machines see, or an address Ray Data reads, such as `s3://...`.
-        workers: How many counters, a processor each; reading needs at least one more.
+        workers: How many counters, a processor each; reading needs at least one more, and
+            all is waited for while others use them.
         max_pixels: Largest picture.
         capacity: Of the tallies.
 
@@ -65,11 +66,11 @@ def count_on_cluster(
 
     Raises:
         FileNotFoundError: There is no such folder.
-        BadParameter: The cluster has no more processors free than that.
+        BadParameter: The cluster has no more processors than that.
     """
-    free = int(ray.available_resources().get("CPU", 0))
-    if workers >= free:  # Ray Data would wait for ever
-        raise BadParameter.of("workers", workers, f"fewer than the {free} processors free")
+    processors = int(ray.cluster_resources().get("CPU", 0))
+    if workers >= processors:  # Ray Data would wait for ever
+        raise BadParameter.of("workers", workers, f"fewer than the {processors} processors")
     DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     files: Dataset = read_binary_files(folder, include_paths=True)
     sums = files.map_batches(

@@ -14,7 +14,6 @@ import logging
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-import numpy as np
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
@@ -24,8 +23,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from app.batcher import Ticket
-from app.engine import Compute, Engine, Job, Outcome, QuantizeJob, pixels_of
-from app.errors import DeadlineExceeded, NotReady, QueueFull, ServiceError
+from app.engine import Compute, Engine, Job, Outcome, pixels_of
+from app.errors import NotReady, QueueFull, ServiceError
 from app.main import create_app
 from app.settings import Settings
 
@@ -76,7 +75,6 @@ class EngineReplica:
 
     async def __init__(self, settings: Settings, processors: int) -> None:  # type: ignore[misc] # Ray's way
         self._engine = Engine(settings.backend, processors=processors)
-        self._has_failed = False
         batches = self._engine.max_batch_jobs > 1
         self._max_pixels = settings.max_batch_pixels if batches else 1  # else each job by itself
 
@@ -104,16 +102,13 @@ class EngineReplica:
         finally:
             ticket.is_wanted = False
         if isinstance(outcome, BaseException):
-            self._has_failed |= not isinstance(outcome, ServiceError)
             raise outcome
         return cast("Outcome[Result]", outcome)
 
     async def check_health(self) -> None:
-        """After an unexpected error, compute something; Ray replaces a replica that cannot."""
-        if self._has_failed:
-            dot = QuantizeJob(pixels=np.zeros((1, 1, 3), np.uint8), options={"k": 1})
-            await self._engine.submit(dot)
-            self._has_failed = False
+        """After failures in a row, compute something; Ray replaces a replica that cannot."""
+        if not self._engine.is_ready:
+            await self._engine.warm_up()
 
 
 class IngressReplica:
@@ -129,21 +124,18 @@ class IngressReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Put the application together, where it runs."""
-        compute = compute_on(self._engines, self._settings.compute_timeout_s)
-        return create_app(self._settings, compute)
+        return create_app(self._settings, compute_on(self._engines))
 
 
-def compute_on(engines: DeploymentHandle, timeout_s: float) -> Compute:
+def compute_on(engines: DeploymentHandle) -> Compute:
     """Make what computes jobs on a deployment of `EngineReplica`.
 
     Args:
         engines: The deployment.
-        timeout_s: How long a job is waited for, in all.
 
     Returns:
         What `create_app` takes. It raises what the engine raised, or:
         QueueFull: All engines are full, and so is the queue before them.
-        DeadlineExceeded: The job took too long.
         NotReady: There is no engine, or one after the other died.
 
     Never raises.
@@ -154,10 +146,9 @@ def compute_on(engines: DeploymentHandle, timeout_s: float) -> Compute:
         work = asyncio.ensure_future(_compute_somewhere(engines, travelling))
         work.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is seen
         try:
-            # Ray Serve turns a cancellation into an error of its own, which no timeout would know.
-            if not (await asyncio.wait({work}, timeout=timeout_s))[0]:
-                text = f"There was no result within {timeout_s:g} s."
-                raise DeadlineExceeded(text, {"limit_s": timeout_s})
+            # Awaited at a distance: Ray Serve turns a cancellation into an error of its own, which
+            # no deadline above would know.
+            await asyncio.wait({work})
             return work.result()
         finally:
             work.cancel()  # and with it what an engine does for it

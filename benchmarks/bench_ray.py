@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from servers import server_process
 CLIENTS, K = 4, 64
 SIZES = {"16 x 16": (16, 16), "768 x 512": (768, 512), "1600 x 1200": (1600, 1200)}
 PORT = 18_765
+STEPS = ("decode", "kmeans", "encode")
 PROCESSORS = len(os.sched_getaffinity(0))
 
 
@@ -59,7 +60,7 @@ def jpegs(size: tuple[int, int], n: int = 12) -> list[bytes]:
 
 @contextlib.contextmanager
 def ray_server() -> Iterator[str]:
-    ray.init(num_cpus=PROCESSORS + 2, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=2 * PROCESSORS + 3, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": PORT})
     engines = {"min_engines": PROCESSORS, "max_engines": PROCESSORS}
     serve.run(build(Cluster(ingress_cpus=0, **engines)), name="bench")
@@ -68,9 +69,12 @@ def ray_server() -> Iterator[str]:
     ray.shutdown()
 
 
-def ask(address: str, bodies: list[bytes], seconds: float, clients: int) -> list[float]:
-    """Ask from so many clients; how long each answer took."""
-    end, took = time.monotonic() + seconds, []
+def ask(
+    address: str, bodies: list[bytes], seconds: float, clients: int
+) -> tuple[list[float], float]:
+    """Ask from so many clients; how long each answer took, and how many there were a second."""
+    begun_at, took = time.monotonic(), []
+    end = begun_at + seconds
 
     def run(first: int) -> None:
         with httpx.Client(base_url=address, timeout=120) as client:
@@ -86,16 +90,42 @@ def ask(address: str, bodies: list[bytes], seconds: float, clients: int) -> list
 
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(run, range(clients)))
-    return took
+    return took, len(took) / (time.monotonic() - begun_at)
 
 
-def memory_mb(named: Callable[[psutil.Process], bool]) -> float:
-    """Memory of some processes, pages they share counted in parts."""
+def memory_mb(processes: Iterable[psutil.Process]) -> float:
+    """Memory of some processes and those they started, pages they share counted in parts."""
+    family = {}
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            family |= {each.pid: each for each in [process, *process.children(recursive=True)]}
     total = 0
+    for process in family.values():
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_full_info().pss
+    return total / 2**20
+
+
+def processes_of_ray() -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            total += process.memory_full_info().pss if named(process) else 0
-    return total / 2**20
+            command = " ".join(process.cmdline())
+            if command.startswith("ray::") or "/site-packages/ray/" in command:
+                yield process
+
+
+def steps(report: Report, address: str) -> None:
+    """Say where the time goes in one process, one picture after the other."""
+    rows = []
+    for name, size in SIZES.items():
+        bodies = jpegs(size)
+        with httpx.Client(base_url=address, timeout=120) as client:
+            path = f"/compress?k={K}&curve=false&effort=0"
+            timings = [client.post(path, content=body).json()["timing_ms"] for body in bodies]
+        spent = {step: float(np.median([each[step] for each in timings])) for step in STEPS}
+        report.data[f"{name} steps_ms"] = spent
+        rows.append([name, *(figure(spent[step]) for step in STEPS)])
+    report.say(table(["picture", *(f"{step}, ms" for step in STEPS)], rows) + "\n")
 
 
 def compare(report: Report, plain: str, on_ray: str, seconds: float) -> None:
@@ -109,12 +139,10 @@ def compare(report: Report, plain: str, on_ray: str, seconds: float) -> None:
             for _ in range(3):
                 for address, took in found[clients].items():
                     took.append(ask(address, bodies, seconds / 3, clients))
-        latencies = [1e3 * np.median(np.concatenate(found[1][a])) for a in (plain, on_ray)]
-        late = [1e3 * np.quantile(np.concatenate(found[1][a]), 0.95) for a in (plain, on_ray)]
-        rates = [
-            np.median([len(turn) / (seconds / 3) for turn in found[CLIENTS][a]])
-            for a in (plain, on_ray)
-        ]
+        alone = [np.concatenate([took for took, _ in found[1][a]]) for a in (plain, on_ray)]
+        latencies = [float(1e3 * np.median(took)) for took in alone]
+        late = [float(1e3 * np.quantile(took, 0.95)) for took in alone]
+        rates = [float(np.median([rate for _, rate in found[CLIENTS][a]])) for a in (plain, on_ray)]
         report.data[name] = {"latency_ms": latencies, "p95_ms": late, "per_second": rates}
         rows.append(
             [
@@ -166,11 +194,9 @@ def main() -> None:
         with ray_server() as on_ray:
             report.data["ray_start_s"] = start_s = time.monotonic() - begun
             compare(report, f"http://{host}:{port}", on_ray, seconds)
-            tree = {process.pid, *(each.pid for each in psutil.Process(process.pid).children())}
-            plain_mb = memory_mb(lambda each: each.pid in tree)
-            ray_mb = memory_mb(
-                lambda each: "ray" in " ".join(each.cmdline())[:300] and each.pid != os.getpid()
-            )
+            steps(report, f"http://{host}:{port}")
+            plain_mb = memory_mb([psutil.Process(process.pid)])
+            ray_mb = memory_mb(processes_of_ray())
             report.data["memory_mb"] = [plain_mb, ray_mb]
             report.say(
                 f"Ray and the service on it took {start_s:.0f} s to start. Memory: "

@@ -25,13 +25,12 @@ def free_port():
 
 @pytest.fixture(scope="session")
 def cluster():
-    """Two processors; nothing listens but on loopback, and there is no dashboard."""
+    """A cluster of this machine, without a dashboard."""
     ray.init(
-        num_cpus=5,  # as Ray counts: two for the engines, two for counters, one to read
+        num_cpus=8,  # as Ray counts: two for the engines, two for counters, some to read and add
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=200 * 2**20,
-        _node_ip_address="127.0.0.1",
     )
     yield
     ray.shutdown()

@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_image
 
 from app import ray_serve
 from app.engine import Engine, Outcome, QuantizeJob
-from app.errors import BadParameter, DeadlineExceeded
+from app.errors import BadParameter
 from app.main import create_app
 from app.ray_serve import EngineReplica, compute_on
 from app.settings import Settings
@@ -63,7 +63,7 @@ def test_an_engine_replica_computes_what_an_engine_does(engines):
     job = QuantizeJob(pixels=PHOTO, options={"k": 9, "seed": 4})
 
     async def both():
-        return await compute_on(engines(), 60.0)(job), await Engine("auto").submit(job)
+        return await compute_on(engines())(job), await Engine("auto").submit(job)
 
     found, expected = asyncio.run(both())
     np.testing.assert_array_equal(found.result.indices, expected.result.indices)
@@ -75,7 +75,7 @@ def test_what_an_engine_refuses_comes_back_as_it_was(engines):
     job = QuantizeJob(pixels=PHOTO, options={"k": 999})
 
     with pytest.raises(BadParameter, match="k=999") as caught:
-        asyncio.run(compute_on(engines(), 60.0)(job))
+        asyncio.run(compute_on(engines())(job))
 
     assert type(caught.value) is BadParameter
     assert caught.value.members["parameter"] == "k"
@@ -85,15 +85,16 @@ class Recorder:
     """An engine that takes its time and remembers how jobs came."""
 
     max_batch_jobs = 64
-    batches = ()
+    batches = tickets = ()
 
     def __init__(self, backend, processors):
         pass
 
     async def warm_up(self):
-        type(self).batches = []
+        type(self).batches, type(self).tickets = [], []
 
     async def compute(self, tickets, _share):
+        self.tickets.extend(tickets)
         self.batches.append([ticket.job.pixels.size // 3 for ticket in tickets])
         await asyncio.sleep(0.2)
         return [Outcome(result=None, device="none", backend="none") for _ in tickets]
@@ -104,7 +105,7 @@ def test_jobs_gather_by_their_pixels_and_a_large_one_is_alone(engines, monkeypat
     sizes = [10, 40, 40, 40, 40, 500, 10]
 
     async def all_at_once():
-        compute = compute_on(engines(Settings(max_batch_pixels=100)), 60.0)
+        compute = compute_on(engines(Settings(max_batch_pixels=100)))
         jobs = [QuantizeJob(pixels=np.zeros((1, n, 3), np.uint8), options={}) for n in sizes]
         await asyncio.gather(*(compute(job) for job in jobs))
 
@@ -114,22 +115,32 @@ def test_jobs_gather_by_their_pixels_and_a_large_one_is_alone(engines, monkeypat
     assert len(Recorder.batches) < len(sizes)
 
 
-def test_a_job_is_waited_for_so_long(engines, monkeypatch):
+def test_a_deadline_ends_the_waiting_and_the_work(engines, monkeypatch):
     monkeypatch.setattr(ray_serve, "Engine", Recorder)
-    job = QuantizeJob(pixels=PHOTO, options={})
+    compute = compute_on(engines())
 
-    with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
-        asyncio.run(compute_on(engines(), 0.05)(job))
+    async def too_short():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await compute(QuantizeJob(pixels=PHOTO, options={}))
+        await asyncio.sleep(0.2)
+
+    asyncio.run(too_short())
+    assert [ticket.is_wanted for ticket in Recorder.tickets] == [False]
 
 
 class Broken(Recorder):
     """An engine whose device is lost."""
 
+    is_ready = True
+
     async def compute(self, tickets, _share):
+        self.is_ready = False
         return [RuntimeError("the device is lost") for _ in tickets]
 
-    async def submit(self, _job):
-        raise RuntimeError("still lost")
+    async def warm_up(self):
+        if not self.is_ready:
+            raise RuntimeError("still lost")
 
 
 def test_a_replica_that_cannot_compute_any_more_says_so(engines, monkeypatch):
