@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from app.codecs_color import to_srgb
 from app.errors import (
     CorruptImage,
     MissingImage,
@@ -51,6 +52,8 @@ _UPRIGHT = {  # EXIF orientation -> what turns the picture upright
     8: Image.Transpose.ROTATE_90,
 }
 _EXIF_ORIENTATION = 0x0112
+_SRGB = 1  # of EXIF's ColorSpace
+_GREYS = {"1", "L", "LA"}
 _OPAQUE = 255
 _log = logging.getLogger(__name__)
 
@@ -79,7 +82,11 @@ class DecodedPicture:
         width: Pixels, after turning upright.
         height: Likewise.
         encoded: The picture as it came.
-        is_palette: It has a palette, and nothing had to be turned, converted or left out.
+        is_palette: It is made of its colours alone, as a picture with a palette or a WebP, and
+            nothing had to be turned, converted or left out.
+        exif: Its EXIF block without the orientation, which is applied, nor the thumbnail, which is
+            not; empty where there is none.
+        xmp: Its XMP packet, likewise.
         warnings: What was left out or assumed, in words.
     """
 
@@ -89,6 +96,8 @@ class DecodedPicture:
     height: int
     encoded: bytes
     is_palette: bool
+    exif: bytes = b""
+    xmp: bytes = b""
     warnings: tuple[str, ...]
 
     @property
@@ -138,6 +147,8 @@ def decode(
     except Exception as error:  # decoders raise a dozen classes on hostile bytes
         why = type(error).__name__  # not its message, which may quote the picture
         _log.info("a picture of %d bytes does not decode: %s", len(encoded), why)
+        if str(error).startswith("Unsupported"):  # as Pillow says of rare kinds of BMP
+            raise UnsupportedFormat(f"{error}. Save the picture as PNG.") from error
         raise CorruptImage(
             "The picture is damaged or cut short: it begins like a format we take, then breaks."
         ) from error
@@ -174,10 +185,11 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
         notes.append("16 bits a channel were reduced to 8")
     image.load()
     orientation = image.getexif().get(_EXIF_ORIENTATION)
-    profile = image.info.get("icc_profile")
-    is_palette = image.mode == "P" and not profile and orientation not in _UPRIGHT and not notes
-    picture = _to_eight_bit(image)
-    picture = _to_srgb(picture, profile, notes) if profile else _to_channels(picture)
+    exif, xmp = _upright_exif(image), image.info.get("xmp") or b""
+    is_as_it_is = not notes and "icc_profile" not in image.info and orientation not in _UPRIGHT
+    eight_bit = _to_eight_bit(image)
+    eight_bit.info = dict(image.info)
+    picture = to_srgb(eight_bit, notes, is_grey=image.mode in _GREYS or image.mode[0] == "I")
     if orientation in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[orientation])
     pixels = np.asarray(picture)  # (h, w, 3|4)
@@ -187,9 +199,24 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
         width=pixels.shape[1],
         height=pixels.shape[0],
         encoded=encoded,
-        is_palette=is_palette,
+        is_palette=is_as_it_is and (image.mode == "P" or image.format == "WEBP"),
+        exif=exif,
+        xmp=xmp if isinstance(xmp, bytes) else str(xmp).encode(),
         warnings=tuple(notes),
     )
+
+
+def _upright_exif(image: Image.Image) -> bytes:
+    """Write the EXIF block anew for a picture that has been turned, in sRGB; b"" for none."""
+    exif = image.getexif()
+    exif.pop(_EXIF_ORIENTATION, None)
+    try:
+        details = exif.get_ifd(ExifTags.IFD.Exif)
+        if ExifTags.Base.ColorSpace in details:
+            details[ExifTags.Base.ColorSpace] = _SRGB
+        return exif.tobytes() if len(exif) else b""
+    except Exception:  # noqa: BLE001 - tags of a kind that does not fit their value, and worse
+        return b""
 
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:
@@ -203,10 +230,6 @@ def _to_eight_bit(image: Image.Image) -> Image.Image:
     return image if image.mode in {"L", "CMYK"} else image.convert("RGB")
 
 
-def _to_channels(image: Image.Image) -> Image.Image:
-    return image if image.mode == "RGBA" else image.convert("RGB")
-
-
 def _from_sixteen_bit_grey(image: Image.Image) -> Image.Image:
     """Keep the high byte: Pillow's own conversion would clip everything above 255 to white."""
     values = np.asarray(image)
@@ -216,18 +239,3 @@ def _from_sixteen_bit_grey(image: Image.Image) -> Image.Image:
         alpha = np.where(values == transparent, 0, _OPAQUE).astype(np.uint8)
         grey.putalpha(Image.fromarray(alpha))
     return grey
-
-
-def _to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
-    """Convert by the embedded profile; pictures already in sRGB keep their very values."""
-    target = "RGBA" if image.mode == "RGBA" else "RGB"
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if "srgb" in ImageCms.getProfileDescription(profile).lower():
-            return _to_channels(image)
-        srgb = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, profile, srgb, outputMode=target)
-    except (OSError, ImageCms.PyCMSError):
-        notes.append("the colour profile cannot be used: the colours are taken as sRGB")
-        return _to_channels(image)
-    return converted or _to_channels(image)

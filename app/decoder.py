@@ -92,6 +92,7 @@ class _Process:
             message = self._receive_message()
             shape = tuple(map(int, message["shape"]))
             content = self._receive(int(np.prod(shape)))
+            exif, xmp = (bytes(self._receive(int(length))) for length in message["metadata"])
         pixels = np.frombuffer(content, np.uint8).reshape(shape)
         return DecodedPicture(
             pixels=pixels,
@@ -100,6 +101,8 @@ class _Process:
             height=shape[0],
             encoded=encoded,
             is_palette=bool(message["is_palette"]),
+            exif=exif,
+            xmp=xmp,
             warnings=tuple(map(str, message["warnings"])),
         )
 

@@ -86,6 +86,7 @@ def _decode(encoded: bytes, limits: Limits, answers: IO[bytes]) -> None:
     answers.write(
         picture.pixels.data if picture.pixels.flags.c_contiguous else picture.pixels.tobytes()
     )
+    answers.write(picture.exif + picture.xmp)
     answers.flush()
 
 
@@ -94,6 +95,7 @@ def _describe(picture: DecodedPicture) -> dict[str, object]:
         "shape": picture.pixels.shape,
         "media_type": picture.media_type,
         "is_palette": picture.is_palette,
+        "metadata": [len(picture.exif), len(picture.xmp)],
         "warnings": picture.warnings,
     }
 

@@ -325,3 +325,11 @@ def test_an_encoded_picture_carries_no_metadata():
 def test_a_format_nobody_writes_is_refused():
     with pytest.raises(BadParameter, match="png"):
         encode(np.zeros((1, 1), np.uint8), np.zeros((1, 3), np.uint8), "tiff")
+
+
+def test_a_kind_of_bmp_that_is_not_taken_is_not_called_damaged():
+    file = bytearray(encoded(noise(4, 4), "BMP"))
+    file[28] = 2  # bits a pixel
+
+    with pytest.raises(UnsupportedFormat, match="pixel depth"):
+        decode(bytes(file), LIMITS)
