@@ -16,6 +16,7 @@ __all__ = ["Delivery", "deliver", "pixels_for"]
 
 _ALPHA = 3  # the channel
 _HALF_OPAQUE = 128
+_THOROUGH = 4  # effort beyond which little is gained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +80,11 @@ def deliver(
     Raises:
         UnwantedError: `is_wanted` said no.
     """
-    media_type, is_own = MEDIA_TYPES[options.format], options.palette is options.reserve is None
+    media_type = MEDIA_TYPES[options.format]
+    is_own = options.palette is options.reserve is None and options.order == "given"
     is_exact = is_own and quantized.k_reason == "distinct colors"
-    if is_exact and picture.is_palette and picture.media_type == media_type:
+    has_room = options.max_bytes is None or picture.bytes <= options.max_bytes
+    if is_exact and has_room and picture.is_palette and picture.media_type == media_type:
         return _original(picture, ())
     data = encode(
         np.asarray(quantized.indices),
@@ -90,12 +93,16 @@ def deliver(
         effort=options.effort,
         keep_order=not is_own,
         is_wanted=is_wanted,
+        exif=picture.exif if options.metadata == "keep" else b"",
+        xmp=picture.xmp if options.metadata == "keep" else b"",
     )
     growth = f"{picture.bytes:,} bytes came, the {options.format} takes {len(data):,}"
     is_larger = len(data) > picture.bytes
     if is_larger and options.skip_if_larger:
         return _original(picture, (f"the original is kept: {growth}",))
-    wcss, notes = quantized.wcss, [growth] if is_larger else []
+    wcss, notes = quantized.wcss, [growth + _advice(quantized, options)] if is_larger else []
+    if options.format == "gif" and options.metadata == "keep" and (picture.exif or picture.xmp):
+        notes.append("a GIF takes neither EXIF nor XMP: the metadata is left out")
     if options.format == "gif" and _has_haze(picture.pixels):
         notes.append("a GIF has no half transparency: each pixel is opaque or fully transparent")
         wcss = picture_wcss(picture.pixels, quantized.to_pixels())
@@ -111,7 +118,21 @@ def deliver(
     )
 
 
+def _advice(quantized: QuantizedImage, options: CompressOptions) -> str:
+    """Say what would be smaller."""
+    ways = [
+        *(["fewer colours"] if quantized.k > 2 else []),  # noqa: PLR2004 - one is no picture
+        *(["no dithering"] if options.dither else []),
+        *(["format=webp"] if options.format != "webp" else []),
+        *(["more effort"] if options.effort < _THOROUGH else []),
+    ]
+    smaller = f"{', '.join(ways)} may make it smaller; " if ways else ""
+    return f": {smaller}skip_if_larger=true keeps what came, as is best for most photographs"
+
+
 def _original(picture: DecodedPicture, notes: tuple[str, ...]) -> Delivery:
+    if picture.exif or picture.xmp:
+        notes = (*notes, "the original is as it came, with its metadata")
     return Delivery(
         data=picture.encoded,
         media_type=picture.media_type,

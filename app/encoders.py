@@ -11,8 +11,10 @@ once its result is not wanted any more. The same picture and effort give the sam
 
 import io
 import json
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 FORMATS = tuple(MEDIA_TYPES)
 MAX_EFFORT = 9
 _OPAQUE = 255
+_PNG_HEADER = 33  # bytes: signature and IHDR
 _SHRINK_PNG = Path(__file__).with_name("shrink_png.py")
 _SHRINK_WEBP = Path(__file__).with_name("shrink_webp.py")
 _LOOK_EVERY_S = 0.1  # whether the result is still wanted
@@ -68,6 +71,8 @@ def encode(
     effort: int = 0,
     keep_order: bool = False,
     is_wanted: Callable[[], bool] = lambda: True,
+    exif: bytes = b"",
+    xmp: bytes = b"",
 ) -> bytes:
     """Write a palette picture.
 
@@ -78,9 +83,11 @@ def encode(
         effort: How hard to look for fewer bytes, in 0..9.
         keep_order: Leave the entries of a PNG's palette where they are, at any effort.
         is_wanted: Asked now and then; once it says no, the work ends.
+        exif: Metadata to put in, not into a GIF; without any, the file has none.
+        xmp: Likewise.
 
     Returns:
-        The file, without metadata: a PNG of bit depth 1, 2, 4 or 8, alpha as tRNS; a lossless WebP;
+        The file: a PNG of bit depth 1, 2, 4 or 8, alpha as tRNS; a lossless WebP;
         or a GIF, whose entries are opaque or fully transparent.
 
     Raises:
@@ -93,14 +100,14 @@ def encode(
     """
     picture = _Picture(indices=indices, palette=palette)
     if image_format == "webp":
-        return _webp(picture, effort, is_wanted)
+        webp = _webp(picture, effort, is_wanted)
+        return _webp_with_metadata(webp, picture, exif, xmp)
     if image_format == "gif":
         return _gif(picture)
     if image_format != "png":
         raise BadParameter.of("format", image_format, ", ".join(FORMATS))
-    if not effort:
-        return _quick_png(picture)
-    return _png(picture, effort, is_wanted, keep_order=keep_order)
+    png = _png(picture, effort, is_wanted, keep_order=keep_order) if effort else _quick_png(picture)
+    return _png_with_metadata(png, exif, xmp)
 
 
 def _quick_png(picture: _Picture) -> bytes:
@@ -121,6 +128,40 @@ def _png(
         "zopfli": _ZOPFLI_ITERATIONS.get(effort, 0) if is_small else 0,
     }
     return _run(_SHRINK_PNG, options, _quick_png(picture), is_wanted)
+
+
+def _png_with_metadata(png: bytes, exif: bytes, xmp: bytes) -> bytes:
+    """Put chunks of metadata behind the header, where every reader finds them."""
+    chunks = b""
+    if exif:
+        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    if xmp:
+        chunks += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+    return png[:_PNG_HEADER] + chunks + png[_PNG_HEADER:]
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(name + content)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
+
+
+def _webp_with_metadata(webp: bytes, picture: _Picture, exif: bytes, xmp: bytes) -> bytes:
+    """Put chunks of metadata behind the picture, and the header that announces them before it."""
+    if not exif and not xmp:
+        return webp
+    h, w = picture.indices.shape
+    flags = 0x10 * (picture.alpha is not None) | 0x08 * bool(exif) | 0x04 * bool(xmp)
+    header = (
+        struct.pack("<I", flags) + (w - 1).to_bytes(3, "little") + (h - 1).to_bytes(3, "little")
+    )
+    chunks = _riff(b"VP8X", header) + webp[12:]
+    chunks += _riff(b"EXIF", exif.removeprefix(b"Exif\0\0")) if exif else b""
+    chunks += _riff(b"XMP ", xmp) if xmp else b""
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+
+
+def _riff(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
 
 
 def _webp(picture: _Picture, effort: int, is_wanted: Callable[[], bool]) -> bytes:

@@ -7,9 +7,16 @@ hold.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from app.errors import BadParameter
@@ -27,18 +34,29 @@ def _restore_plus(value: object) -> object:
     return value.replace(" ", "+") if isinstance(value, str) else value
 
 
-_HEX = "#?[0-9a-fA-F]{6}([0-9a-fA-F]{2})?"
+_COLOR = "(#?[0-9a-fA-F]{6}([0-9a-fA-F]{2})?|black|white)"
+_COLORS_TEXT = "#rrggbb, #rrggbbaa, black or white, separated by commas"
 
 K = Annotated[
     Annotated[int, Field(ge=1, le=256)] | Literal["elbow", "auto"],
-    Allowed("1..256, elbow (the knee of the curve up to k_max) or auto (smallest with min_psnr)"),
-    Field(description="how many colours; fewer come back where there are fewer"),
+    Allowed("1..256, elbow (the knee of the curve up to k_max) or auto (as a target has it)"),
+    Field(description="how many colours at most"),
 ]
 KMax = Annotated[int, Field(ge=2, le=256, description="end of the elbow curve"), Allowed("2..256")]
 MinPsnr = Annotated[
-    float,
-    Field(gt=0, le=100, allow_inf_nan=False, description="quality that k=auto has to reach, in dB"),
+    Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None,
+    Field(description="least PSNR in dB: as few colours as reach it; k=auto alone means 32"),
     Allowed("above 0, up to 100 (dB)"),
+]
+MinQuality = Annotated[
+    Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None,
+    Field(description="least quality to the eye: as few colours as reach it"),
+    Allowed("above 0, up to 100 (90: no difference seen, 70: high, 50: medium)"),
+]
+MaxBytes = Annotated[
+    Annotated[int, Field(ge=1, lt=2**63)] | None,
+    Field(description="longest file in bytes: as many colours as fit"),
+    Allowed("1 or more, without palette and k=elbow"),
 ]
 Space = Annotated[
     Literal["rgb", "linear", "oklab"],
@@ -54,14 +72,24 @@ Curve = Annotated[
     bool, Field(description="whether to compute the elbow curve too"), Allowed("true or false")
 ]
 Colors = Annotated[
-    Annotated[str, Field(pattern=f"^{_HEX}(,{_HEX}){{0,255}}$")] | None,
-    Allowed("1 to 256 colours as #rrggbb or #rrggbbaa, separated by commas"),
+    Annotated[str, Field(pattern=f"^{_COLOR}(,{_COLOR}){{0,255}}$")] | None,
+    Allowed(f"1 to 256 colours: {_COLORS_TEXT}"),
     Field(description="colours to use instead of computed ones"),
 ]
 Reserved = Annotated[
-    Annotated[str, Field(pattern=f"^{_HEX}(,{_HEX}){{0,255}}$")] | None,
-    Allowed("1 to k colours as #rrggbb or #rrggbbaa, separated by commas"),
+    Annotated[str, Field(pattern=f"^{_COLOR}(,{_COLOR}){{0,255}}$")] | None,
+    Allowed(f"1 to k colours: {_COLORS_TEXT}"),
     Field(description="colours that must be in the palette, the others being computed"),
+]
+Order = Annotated[
+    Literal["given", "luminance", "popularity"],
+    Field(description="order of the palette; given: colours given first, then by luminance"),
+    Allowed("given, luminance or popularity"),
+]
+Metadata = Annotated[
+    Literal["strip", "keep"],
+    Field(description="what becomes of EXIF and XMP; the file is upright and sRGB in any case"),
+    Allowed("strip or keep"),
 ]
 Init = Annotated[
     Literal["k-means++", "random"],
@@ -124,6 +152,16 @@ TargetError = Annotated[
     Field(description="error of a point that the criterion target_error has to reach"),
     Allowed("0 or more, in the unit of the points"),
 ]
+
+
+_TARGETS = {"min_psnr", "min_quality", "max_bytes"}
+
+
+def _choose_by_targets(given: Any) -> Any:
+    """Where a target is given and k is not, the target chooses k."""
+    if isinstance(given, dict) and "k" not in given and given.keys() & _TARGETS:
+        return given | {"k": "auto"}
+    return given
 
 
 class ElbowOptions(BaseModel):
@@ -189,10 +227,14 @@ class PaletteOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    _by_targets = model_validator(mode="before")(_choose_by_targets)
+
     k: K = 64
     k_max: KMax = 20
-    min_psnr: MinPsnr = 32.0
+    min_psnr: MinPsnr = None
+    min_quality: MinQuality = None
     space: Space = "rgb"
+    order: Order = "given"
     init: Init = "k-means++"
     n_init: NInit = 1
     max_iter: MaxIter = 300
@@ -211,13 +253,18 @@ class CompressOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    _by_targets = model_validator(mode="before")(_choose_by_targets)
+
     k: K = 64
     k_max: KMax = 20
-    min_psnr: MinPsnr = 32.0
+    min_psnr: MinPsnr = None
+    min_quality: MinQuality = None
+    max_bytes: MaxBytes = None
     space: Space = "rgb"
     dither: Dither = 0.0
     palette: Colors = None
     reserve: Reserved = None
+    order: Order = "given"
     curve: Curve = True
     init: Init = "k-means++"
     n_init: NInit = 1
@@ -231,6 +278,7 @@ class CompressOptions(BaseModel):
         Allowed("png, webp or gif"),
     ] = "png"
     effort: Effort = 1
+    metadata: Metadata = "strip"
     skip_if_larger: SkipIfLarger = False
 
 

@@ -115,11 +115,14 @@ class PaletteAnswer(_Answer):
 
     input: CountedPictureInput
     k: int
-    k_reason: str = Field(description="asked, elbow, min_psnr or distinct colors")
+    k_reason: str = Field(
+        description="asked, elbow, min_psnr, min_quality, max_bytes or distinct colors"
+    )
     centroids: list[list[float]]
     palette: list[PaletteEntry]
     wcss: float = Field(description="of the picture in these colours, RGB units")
     psnr_db: float | None = Field(description="null where WCSS is 0")
+    quality: float | None = Field(description="0..100, see min_quality; null where not asked for")
     engine: FitEngine
     timing_ms: Timing
     warnings: Warnings

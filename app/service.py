@@ -16,6 +16,7 @@ import numpy as np
 from anyio import CapacityLimiter, to_thread
 
 from app.codecs import DecodedPicture
+from app.compression import Compression
 from app.decoder import Decoder
 from app.delivery import Delivery, deliver, pixels_for
 from app.engine import ClusterJob, Compute, ElbowJob, OnProgress, Outcome, QuantizeJob
@@ -51,8 +52,15 @@ from gpu_kmeans.metrics import psnr_db
 
 T = TypeVar("T")
 _RGB = 3  # channels before alpha
-_OF_THE_FILE = {"format", "effort", "skip_if_larger"}  # no business of the fit
+_OF_THE_FILE = {
+    "format",
+    "effort",
+    "skip_if_larger",
+    "max_bytes",
+    "metadata",
+}  # no business of the fit
 _OPAQUE = 255
+_NAMED_COLORS = {"black": "000000", "white": "ffffff"}
 _OF_THE_CURVE = {"k_max", "metric", "p", "target_error"}
 _BACKEND_OF_OTHERS = "reference"  # runs all but the two metrics that squared distances serve
 _SQUARED = {"euclidean", "cosine"}
@@ -124,12 +132,20 @@ class Service:
             options=keywords | {"curve": with_curve},
             on_progress=on_progress,
         )
-        outcome = await self.compute(job)
-        quantized = outcome.result
-        file, encode_ms = await self._delivered(picture, quantized, options)
+
+        async def write(image: QuantizedImage, effort: int) -> tuple[Delivery, float]:
+            asked = options.model_copy(update={"effort": effort})
+            return await self._delivered(picture, image, asked)
+
+        made = await Compression(
+            picture=picture, options=options, job=job, compute=self.compute, deliver=write
+        ).run()
+        outcome, file, quantized = made.outcome, made.file, made.outcome.result
         described = _colors(picture, outcome)
         warnings = (*described["warnings"], *file.warnings)
         truth = {"wcss": file.wcss, "psnr_db": file.psnr_db, "warnings": warnings}
+        if file.kept_original and quantized.quality is not None:
+            truth["quality"] = 100.0
         return CompressAnswer(
             **(described | truth),
             image=EncodedPicture(
@@ -141,7 +157,7 @@ class Service:
             ),
             kept_original=file.kept_original,
             wcss_curve=_curve(quantized.curve) if with_curve and quantized.curve else None,
-            timing_ms=_timing(outcome, decode_ms, encode_ms),
+            timing_ms=_timing(outcome, decode_ms, made.encode_ms),
         )
 
     async def palette(
@@ -324,7 +340,7 @@ def _with_alpha(pixels: np.ndarray) -> np.ndarray:
 
 def _color_array(name: str, colors: str, *, has_alpha: bool) -> np.ndarray:
     """Read `#rrggbb` and `#rrggbbaa`: (m, 4) for a picture with alpha, else (m, 3)."""
-    texts = colors.split(",")
+    texts = [_NAMED_COLORS.get(text, text) for text in colors.split(",")]
     rows = [list(bytes.fromhex(text.removeprefix("#")).ljust(4, b"\xff")) for text in texts]
     palette = np.array(rows, np.uint8)
     if has_alpha:
@@ -347,6 +363,7 @@ def _colors(picture: DecodedPicture, outcome: Outcome[QuantizedImage]) -> dict[s
         "palette": palette_entries(np.asarray(quantized.palette), np.asarray(quantized.counts)),
         "wcss": quantized.wcss,
         "psnr_db": quantized.psnr_db,
+        "quality": quantized.quality,
         "engine": FitEngine(
             device=outcome.device,
             backend=outcome.backend,

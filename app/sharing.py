@@ -69,6 +69,8 @@ async def share_palette(
     Raises:
         BadParameter: There is no picture, the state does not fit, or an option does not.
     """
+    if options.min_quality is not None:
+        raise BadParameter.of("min_quality", options.min_quality, "for one picture, not for many")
     report = on_progress or (lambda _: None)
     census = await take_census(
         folder,

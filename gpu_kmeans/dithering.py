@@ -25,7 +25,7 @@ from gpu_kmeans.backends import Backend
 from gpu_kmeans.color import GRID, srgb8_to_features
 from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import premultiplied
-from gpu_kmeans.palette import Palette
+from gpu_kmeans.palette import Palette, opaque_colors
 
 __all__ = ["Mapping", "adapt_palette", "map_pixels"]
 
@@ -84,6 +84,8 @@ def map_pixels(
     indices = engine.diffuse(features, inverse, entries, dither, own)
     if histogram.has_transparent:  # what is invisible takes no part
         indices = torch.where(inverse == 0, nearest, indices)
+    shines = (opaque_colors(histogram.colors) & palette.is_opaque[labels])[inverse.long()]
+    indices = torch.where(shines & ~palette.is_opaque[indices.long()], nearest, indices)
     flat = indices.reshape(-1)
     counts = torch.bincount(flat, minlength=len(entries))
     wcss = sum(

@@ -168,7 +168,6 @@ def picture_curve(
     ks: Sequence[int],
     on_progress: Progress | None = None,
     *,
-    enough: float = -np.inf,
     question: _Question = _NOTHING_MORE,
 ) -> ElbowCurve:
     """Compute the curve of a picture's pixels in RGB units; see `elbow`.
@@ -178,7 +177,6 @@ def picture_curve(
         histogram: The picture's colours.
         ks: The k wanted, rising.
         on_progress: See `elbow`.
-        enough: The curve ends at the first k whose WCSS is not above this.
         question: What is asked of it beside the WCSS; nothing, where pictures are quantized.
 
     Returns:
@@ -196,7 +194,6 @@ def picture_curve(
         ks,
         question,
         scale=STEPS**-2,
-        enough=enough,
         on_progress=on_progress,
     )
 
@@ -260,7 +257,6 @@ def _curve(
     *,
     scale: float = 1.0,
     origin: Tensor | float = 0.0,
-    enough: float = -np.inf,
     on_progress: Progress | None,
 ) -> ElbowCurve:
     """Return the curve of the fine points; the coarse ones, less their origin, lead the way."""
@@ -285,12 +281,10 @@ def _curve(
                 silhouettes.append(
                     simplified_silhouette(question.metric, points, weights, centroids)
                 )
-            if wcss[-1] <= enough:
-                break
         started_at = time.perf_counter()
-    found = tuple(done[: len(wcss)])
+    found = tuple(done)
     knee = find_knee(found, wcss)
-    ended = last < ks[-1] and len(wcss) == len(done)
+    ended = last < ks[-1]
     return ElbowCurve(
         ks=found,
         wcss=tuple(wcss),

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from gpu_kmeans.color import features_to_srgb, srgb8_to_features
 
-__all__ = ["MAX_COLORS", "Palette"]
+__all__ = ["MAX_COLORS", "ORDERS", "Palette"]
 
 MAX_COLORS = 256  # what a byte can index, in PNG and GIF alike
+ORDERS = ("given", "luminance", "popularity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +39,20 @@ class Palette:
     def from_features(cls, features: Float[Tensor, "k c"], space: str) -> "Palette":
         """Round centroids to 8 bits; equal ones are merged, in order of alpha, then lightness."""
         centroids = features_to_srgb(features, space)
-        colors = (centroids + 0.5).floor().to(torch.uint8)
-        order = sort_key(colors).argsort(stable=True)
-        colors, centroids = colors[order], centroids[order]
+        return cls(colors=(centroids + 0.5).floor().to(torch.uint8), centroids=centroids).sorted()
+
+    def sorted(self) -> "Palette":
+        """Put the entries in order of alpha, then lightness; equal ones are merged."""
+        order = sort_key(self.colors).argsort(stable=True)
+        colors, centroids = self.colors[order], self.centroids[order]
         new = torch.ones(len(colors), dtype=torch.bool, device=colors.device)
         new[1:] = (colors[1:] != colors[:-1]).any(dim=1)
-        return cls(colors=colors[new], centroids=centroids[new])
+        return Palette(colors=colors[new], centroids=centroids[new])
+
+    @property
+    def is_opaque(self) -> Tensor:
+        """(m,) bool."""
+        return opaque_colors(self.colors)
 
     def to_features(self, space: str) -> Float[Tensor, "m c"]:
         """Place the colours on the grid of a space."""
@@ -78,6 +87,18 @@ class Palette:
             colors=torch.cat([self.colors, other.colors[new]]),
             centroids=torch.cat([self.centroids, other.centroids[new]]),
         )
+
+
+def opaque_colors(colors: UInt8[Tensor, "m c"]) -> Tensor:
+    """Say which colours are opaque: (m,) bool. Never raises.
+
+    Example:
+        >>> opaque_colors(torch.tensor([[0, 0, 0, 255], [9, 9, 9, 254]], dtype=torch.uint8))
+        tensor([ True, False])
+    """
+    if colors.shape[1] == 3:  # noqa: PLR2004
+        return torch.ones(len(colors), dtype=torch.bool, device=colors.device)
+    return colors[:, 3] == 255  # noqa: PLR2004
 
 
 def sort_key(colors: UInt8[Tensor, "m c"]) -> Tensor:

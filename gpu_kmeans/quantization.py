@@ -7,7 +7,6 @@ all distinct ones; then the centroids are rounded to 8 bits, and every colour is
 entry of the palette as written.
 """
 
-import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,18 +29,20 @@ from gpu_kmeans.errors import OptionError, ShapeError
 from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen
 from gpu_kmeans.lloyd import INITS, Fit, descend
 from gpu_kmeans.metrics import psnr_db
-from gpu_kmeans.palette import MAX_COLORS, Palette, sort_key
+from gpu_kmeans.palette import MAX_COLORS, ORDERS, Palette, opaque_colors, sort_key
 from gpu_kmeans.progress import Progress, part_of, rising
+from gpu_kmeans.quality import score
 from gpu_kmeans.refinement import REFINE_LEVELS
 from gpu_kmeans.reserving import fit_around
+from gpu_kmeans.targets import Targets, search_k
 
 __all__ = ["QuantizedImage", "quantize", "quantize_batch"]
 
 Pixels = UInt8[Tensor, "_h _w _c"] | UInt8[np.ndarray, "_h _w _c"]  # each of its own size
 STILL = 1e-4  # the search has done its work: what further iterations gain is below what it may miss
 POINTS_PER_CLUSTER = 32  # of the merged colours
-MAX_PSNR = 200.0  # dB: a million pixels that differ in one level are at 108
 GROUP_PIXELS = 1 << 27  # of pictures fitted together: some 20 bytes of device memory each
+FIRST_K = 32  # of a search for the smallest k that is good enough
 ROUNDINGS = 2  # of the centroids to 8 bits, with a pass over the colours after each
 
 
@@ -57,9 +58,12 @@ class QuantizedImage:
         wcss: Of this picture against the input, in RGB units: squared levels, summed over the
             channels (with alpha, the four premultiplied ones) and the pixels.
         psnr_db: The same as a peak signal-to-noise ratio; None where wcss is 0.
-        k_reason: Why there are so many entries: "asked", "elbow", "min_psnr", "distinct colors".
+        quality: How much it looks like the input, from 0 to 100, see `gpu_kmeans.quality`; None
+            where min_quality was not asked.
+        k_reason: Why there are so many entries: "asked", "elbow", "min_psnr", "min_quality",
+            "distinct colors".
         unique_colors: Distinct colours of the input.
-        curve: The elbow curve, where it was asked for or needed.
+        curve: The elbow curve, where it was asked for, and of k="elbow".
         n_iter: Lloyd iterations over all distinct colours.
         converged: They stopped by themselves.
         seed: As given.
@@ -74,6 +78,7 @@ class QuantizedImage:
     centroids: Tensor | np.ndarray
     wcss: float
     psnr_db: float | None
+    quality: float | None = None
     k_reason: str
     unique_colors: int
     curve: ElbowCurve | None
@@ -102,11 +107,12 @@ class QuantizeOptions:
 
     k: int | str
     k_max: int
-    min_psnr: float
+    targets: Targets
     space: str
     dither: float
     palette: Tensor | None
     reserve: Tensor | None
+    order: str
     curve: bool
     init: str
     n_init: int
@@ -128,10 +134,19 @@ class QuantizeOptions:
             except OptionError:
                 raise OptionError("k", self.k, allowed) from None
         check_integer("k_max", self.k_max, low=2, high=MAX_COLORS)
-        check_number("min_psnr", self.min_psnr, low=0, high=MAX_PSNR)
+        for name in ("min_psnr", "min_quality"):
+            got = getattr(self.targets, name)
+            if got is not None and self.k == "elbow":
+                raise OptionError(
+                    name, got, "none beside k='elbow', which is another way to choose"
+                )
+            if got is not None and self.palette is not None:
+                raise OptionError(name, got, "none beside palette, which is what it is")
         check_space(self.space)
         if self.palette is not None and self.reserve is not None:
             raise OptionError("reserve", "colours", "none beside palette, which is the whole one")
+        if str(self.order) not in ORDERS:
+            raise OptionError("order", self.order, f"one of {', '.join(ORDERS)}")
         if not isinstance(self.curve, bool):
             raise OptionError("curve", self.curve, "True or False")
         if str(self.init) not in INITS:  # an array answers "in" with an array
@@ -159,11 +174,13 @@ def quantize(
     k: int | str = 64,
     *,
     k_max: int = 20,
-    min_psnr: float = 32.0,
+    min_psnr: float | None = None,
+    min_quality: float | None = None,
     space: str = "rgb",
     dither: float = 0.0,
     palette: object = None,
     reserve: object = None,
+    order: str = "given",
     curve: bool = False,
     init: str = "k-means++",
     n_init: int = 1,
@@ -179,15 +196,20 @@ def quantize(
     Args:
         pixels: 8-bit sRGB (h, w, 3), or (h, w, 4) with straight alpha.
         k: Palette entries, 1 <= k <= 256, an upper bound; "elbow" for the knee of the curve up to
-            k_max; "auto" for the smallest k found whose PSNR is at least min_psnr.
+            k_max; "auto" for as few as reach min_psnr and min_quality, or 32 dB where neither is
+            given.
         k_max: The largest k on the curve for k="elbow", 2 <= k_max <= 256.
-        min_psnr: For k="auto", in dB, from 0 to 200.
+        min_psnr: The least PSNR, in dB, from 0 to 200: the smallest k found that reaches it is
+            taken, up to k where that is a number.
+        min_quality: Likewise the least quality, from 0 to 100; see `gpu_kmeans.quality`.
         space: Where colours are compared: "rgb", "linear" or "oklab".
         dither: Strength of Floyd-Steinberg error diffusion, 0 <= dither <= 1; 0 for none. The
             computed colours of an opaque picture are then moved to where it looks right from afar.
         palette: The whole palette, uint8 (m, 3) or (m, 4), instead of computing one; k is not used.
         reserve: Colours that must be in the palette, likewise: they come first, in this order, and
             the others are computed, k in all. A pixel of just such a colour keeps it.
+        order: Of the palette: "luminance" (alpha, then luma), "popularity" (the commonest first),
+            or "given": colours given as they were given, then the others by luminance.
         curve: Compute the elbow curve to k as well.
         init: "k-means++" or "random".
         n_init: How many times to start anew, the lowest WCSS being kept.
@@ -218,10 +240,12 @@ def quantize(
         k,
         k_max=k_max,
         min_psnr=min_psnr,
+        min_quality=min_quality,
         space=space,
         dither=dither,
         palette=palette,
         reserve=reserve,
+        order=order,
         curve=curve,
         init=init,
         n_init=n_init,
@@ -239,11 +263,13 @@ def quantize_batch(
     k: int | str = 64,
     *,
     k_max: int = 20,
-    min_psnr: float = 32.0,
+    min_psnr: float | None = None,
+    min_quality: float | None = None,
     space: str = "rgb",
     dither: float = 0.0,
     palette: object = None,
     reserve: object = None,
+    order: str = "given",
     curve: bool = False,
     init: str = "k-means++",
     n_init: int = 1,
@@ -261,10 +287,12 @@ def quantize_batch(
         k: See `quantize`, as all that follow.
         k_max: See `quantize`.
         min_psnr: See `quantize`.
+        min_quality: See `quantize`.
         space: See `quantize`.
         dither: See `quantize`.
         palette: See `quantize`; the same for all.
         reserve: See `quantize`; the same for all.
+        order: See `quantize`.
         curve: See `quantize`.
         init: See `quantize`.
         n_init: See `quantize`.
@@ -290,11 +318,12 @@ def quantize_batch(
     options = QuantizeOptions(
         k=k,
         k_max=k_max,
-        min_psnr=min_psnr,
+        targets=Targets.of(k, min_psnr, min_quality),
         space=space,
         dither=check_number("dither", dither, low=0, high=1),
         palette=None if palette is None else check_palette(palette),
         reserve=None if reserve is None else check_palette(reserve, "reserve"),
+        order=order,
         curve=curve,
         init=init,
         n_init=n_init,
@@ -316,7 +345,7 @@ def quantize_batch(
 def _groups(tensors: list[Tensor], options: QuantizeOptions, backend: str) -> list[list[Tensor]]:
     """Take pictures together where the engine runs ahead, as many as there is room for."""
     groups: list[list[Tensor]] = []
-    is_plain = isinstance(options.k, int) and options.palette is None
+    is_plain = isinstance(options.k, int) and options.palette is None and not options.targets
     room = 0
     for pixels in tensors:
         engine = backend_for(pixels.device, backend)
@@ -337,7 +366,8 @@ def _quantize(
     histograms = [Histogram.from_pixels(pixels, engine) for pixels in group]
     if len(group) == 1:
         return [quantize_histogram(engine, histograms[0], options, report)]
-    images = _fit_and_draw_all(engine, histograms, options, report)
+    fitted = _fit_and_draw_all(engine, histograms, options, report)
+    images = [_in_order(image, options.order) for image in fitted]
     if not options.curve:
         return images
     ks = curve_ks(int(options.k))
@@ -363,13 +393,38 @@ def quantize_histogram(
         ShapeError: A palette given has alpha, and the picture has none.
         OptionError: Colours given are too many.
     """
+    return _in_order(_reduce(engine, histogram, options, report), options.order)
+
+
+def _in_order(image: QuantizedImage, order: str) -> QuantizedImage:
+    """Renumber the palette; of equals in popularity the darker comes first."""
+    if order == "given":
+        return image
+    palette, counts, indices = (
+        as_tensor("picture", array) for array in (image.palette, image.counts, image.indices)
+    )
+    places = sort_key(palette).argsort(stable=True)
+    if order == "popularity":
+        places = places[counts[places].argsort(descending=True, stable=True)]
+    return replace(
+        image,
+        indices=places.argsort().to(torch.uint8)[indices.long()],
+        palette=palette[places],
+        counts=counts[places],
+        centroids=as_tensor("centroids", image.centroids)[places],
+    )
+
+
+def _reduce(
+    engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
+) -> QuantizedImage:
     if options.palette is not None:
         image = _draw(engine, histogram, _given(options.palette, histogram), options)
         ks = curve_ks(image.k)
         return (
             replace(image, curve=picture_curve(engine, histogram, ks)) if options.curve else image
         )
-    if options.k == "auto":
+    if options.targets:
         return _smallest(engine, histogram, options, report)
     if options.k == "elbow":
         curve = picture_curve(engine, histogram, range(1, options.k_max + 1), report)
@@ -412,40 +467,50 @@ def _fit_beside_curve(
 def _smallest(
     engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
 ) -> QuantizedImage:
-    """Find the smallest k that is good enough: the curve says about where, fits decide."""
-    shape = _working_shape(histogram)
-    enough = math.prod(shape) * 255**2 / 10 ** (options.min_psnr / 10)
-    curve = picture_curve(engine, histogram, curve_ks(MAX_COLORS), report, enough=enough)
-
-    def fit(k: int) -> QuantizedImage:
-        image = _fit_and_draw(engine, histogram, replace(options, k=k), report)
-        reason = "min_psnr" if image.k_reason == "asked" else image.k_reason
-        return replace(image, k_reason=reason, curve=curve)
-
-    best: QuantizedImage | None = None
-    too_few, k = 0, curve.ks[-1]
-    most = MAX_COLORS
-    while k > too_few:
-        image = fit(k)
-        if _meets(image.psnr_db, options):
-            best, most = image, k
-            k = max(_guess(k, image.wcss, enough), min(too_few + 1, k - 1))
-        elif k == MAX_COLORS:
-            short = f"{k} colours reach {image.psnr_db:.1f} dB, not min_psnr={options.min_psnr:g}"
-            return replace(image, warnings=(*image.warnings, short))
-        else:
-            too_few = k
-            k = (k + most) // 2 if best else min(MAX_COLORS, k + max(1, k // 16))
-    return best  # type: ignore[return-value] # k falls to too_few only after a fit was good enough
+    """Find the smallest k that is good enough, in a few fits."""
+    targets, most = options.targets, MAX_COLORS if options.k == "auto" else int(options.k)
+    least = 1 if options.reserve is None else _least_k(options.reserve, histogram)
+    features = None if targets.min_quality is None else _for_the_eye(histogram.colors)
+    fits: dict[int, QuantizedImage] = {}
+    search = search_k(min(least, most), most, FIRST_K)
+    try:
+        k = next(search)
+        while True:
+            image = _fit_and_draw(engine, histogram, replace(options, k=k, curve=False), report)
+            fits[k] = image = _with_quality(engine, image, histogram, features)
+            k = search.send(targets.lack(image.psnr_db, image.quality))
+    except StopIteration as end:
+        k = min(end.value[1], most)
+    image = fits[k]
+    if targets.lack(image.psnr_db, image.quality) > 0:
+        short = targets.shortfall(image.k, image.psnr_db, image.quality)
+        image = replace(image, warnings=(*image.warnings, short))
+    elif image.k_reason == "asked":
+        image = replace(image, k_reason=targets.reason(image.psnr_db, image.quality))
+    if not options.curve:
+        return image
+    return replace(image, curve=picture_curve(engine, histogram, curve_ks(image.k), report))
 
 
-def _guess(k: int, wcss: float, enough: float) -> int:
-    """Guess a smaller k that is just good enough: WCSS falls about as k^-0.75 on photographs."""
-    return min(k - 1, int(k * (wcss / enough) ** (4 / 3) + 0.5))
+def _least_k(reserve: Tensor, histogram: Histogram) -> int:
+    return len(_given(reserve, histogram, "reserve").colors)
 
 
-def _meets(db: float | None, options: QuantizeOptions) -> bool:
-    return db is None or db >= options.min_psnr
+def _with_quality(
+    engine: Backend, image: QuantizedImage, histogram: Histogram, features: Tensor | None
+) -> QuantizedImage:
+    """Score a picture against the colours it came from."""
+    if features is None:
+        return image
+    entries = _for_the_eye(as_tensor("palette", image.palette)[:, : features.shape[1]])
+    places = histogram.inverse.reshape(histogram.shape[:2])
+    return replace(
+        image, quality=score(engine, features, places, entries, as_tensor("indices", image.indices))
+    )
+
+
+def _for_the_eye(colors: Tensor) -> Tensor:
+    return srgb8_to_features(colors, "oklab")
 
 
 def _working_shape(histogram: Histogram) -> tuple[int, int]:
@@ -541,6 +606,10 @@ def _fit_group(
         labels: Tensor | None = found
         if _reserved(histogram, options):  # what is hardly visible may be nearest to transparent
             palette, labels = palette.with_transparent(), None  # noqa: PLW2901
+        if palette.colors.shape[1] == 4:  # noqa: PLR2004
+            kept = _reserved(histogram, options)
+            palette = _with_opaque(engine, histogram, palette, options.space, kept=kept)  # noqa: PLW2901
+            labels = None
         if options.dither and palette.colors.shape[1] == 3:  # noqa: PLR2004
             palette, labels = _adapted(engine, histogram, palette, options), None  # noqa: PLW2901
         image = _draw(engine, histogram, palette, options, labels)
@@ -587,9 +656,38 @@ def _fit_around_and_draw(
         space=options.space,
         on_progress=report,
     )
+    if palette.colors.shape[1] == 4:  # noqa: PLR2004
+        palette = _with_opaque(engine, histogram, palette, options.space, kept=kept)
     if options.dither and palette.colors.shape[1] == 3:  # noqa: PLR2004
         palette = _adapted(engine, histogram, palette, options, kept)
     return _draw(engine, histogram, palette, options, kept=kept)
+
+
+def _with_opaque(
+    engine: Backend, histogram: Histogram, palette: Palette, space: str, *, kept: int
+) -> Palette:
+    """Make opaque what serves opaque colours for the most part, so that none will shine through.
+
+    A mean of opaque colours and of some that are not quite is not quite opaque itself. Where there
+    are opaque colours, one entry is opaque in any case; the first `kept` stay as they are.
+    """
+    is_opaque = opaque_colors(histogram.colors)
+    computed = torch.arange(len(palette.colors), device=is_opaque.device) >= kept
+    if not bool(is_opaque.any()) or not bool(computed.any()):
+        return palette
+    features = srgb8_to_features(histogram.colors, space)
+    labels = _nearest_rows(engine, features, palette.to_features(space))
+    counts, size = histogram.counts.double(), len(palette.colors)
+    masses = torch.bincount(labels, counts, size)
+    solid = torch.bincount(labels, counts * is_opaque, size) * computed
+    becomes = (solid > 0) & (2 * solid >= masses)
+    if not bool((becomes | palette.is_opaque).any()):
+        solid = solid + computed  # of nothing but reserved ones, the first computed one
+        becomes[(solid == solid.max()).nonzero()[0]] = True
+    colors, centroids = palette.colors.clone(), palette.centroids.clone()
+    colors[becomes, 3], centroids[becomes, 3] = 255, 255.0
+    changed = Palette(colors=colors, centroids=centroids)
+    return palette.keep(~computed).joined(changed.keep(computed).sorted())
 
 
 def _adapted(
@@ -667,13 +765,21 @@ def _nearest_entries(engine: Backend, histogram: Histogram, palette: Palette, sp
     Without that, colours that share a place on the grid of a space would be taken for one another.
     """
     features, entries = srgb8_to_features(histogram.colors, space), palette.to_features(space)
-    problem = engine.pack([features], [histogram.counts.double()], is_integral=True)
-    found = engine.assign_accumulate(problem, entries, (0, len(entries)), labels=True)
-    labels = found.labels.long()
+    labels = _nearest_rows(engine, features, entries)
+    shines = opaque_colors(histogram.colors) & ~palette.is_opaque[labels]
+    if bool(shines.any()) and bool(palette.is_opaque.any()):  # opaque stays opaque
+        rows = palette.is_opaque.nonzero()[:, 0]
+        labels[shines] = rows[_nearest_rows(engine, features[shines], entries[rows])]
     names, order = morton_codes(palette.colors).sort()
     codes = morton_codes(histogram.colors)
     place = torch.searchsorted(names, codes).clamp(max=len(names) - 1)
     return torch.where(names[place] == codes, order[place], labels)
+
+
+def _nearest_rows(engine: Backend, features: Tensor, entries: Tensor) -> Tensor:
+    problem = engine.pack([features], [torch.ones_like(features[:, 0]).double()], is_integral=True)
+    found = engine.assign_accumulate(problem, entries, (0, len(entries)), labels=True)
+    return found.labels.long()
 
 
 def _given(colors: Tensor, histogram: Histogram, name: str = "palette") -> Palette:

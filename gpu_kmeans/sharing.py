@@ -18,6 +18,7 @@ from gpu_kmeans.palette import MAX_COLORS
 from gpu_kmeans.progress import Progress, rising
 from gpu_kmeans.quantization import QuantizeOptions, check_palette, quantize_histogram
 from gpu_kmeans.tally import Tally
+from gpu_kmeans.targets import Targets
 
 __all__ = ["SharedPalette", "shared_palette"]
 
@@ -71,9 +72,10 @@ def shared_palette(
     k: int | str = MAX_COLORS,
     *,
     k_max: int = 20,
-    min_psnr: float = 32.0,
+    min_psnr: float | None = None,
     space: str = "rgb",
     reserve: object = None,
+    order: str = "given",
     init: str = "k-means++",
     n_init: int = 1,
     max_iter: int = 300,
@@ -93,6 +95,7 @@ def shared_palette(
         min_psnr: See `quantize`; over all pictures together.
         space: See `quantize`.
         reserve: See `quantize`.
+        order: See `quantize`.
         init: See `quantize`.
         n_init: See `quantize`.
         max_iter: See `quantize`.
@@ -121,11 +124,12 @@ def shared_palette(
     options = QuantizeOptions(
         k=k,
         k_max=k_max,
-        min_psnr=min_psnr,
+        targets=Targets.of(k, min_psnr, None),
         space=space,
         dither=0.0,
         palette=None,
         reserve=None if reserve is None else check_palette(reserve, "reserve"),
+        order=order,
         curve=False,
         init=init,
         n_init=n_init,

@@ -1,5 +1,7 @@
 // The options: the API's words, its defaults, and only what differs from them is sent.
 
+import { TARGETS } from "./api.js";
+
 const $ = (id) => document.getElementById(id);
 
 const DEFAULTS = { space: "rgb", dither: "0", refine: "1", seed: "0", format: "png", skip_if_larger: "false" };
@@ -27,8 +29,9 @@ export class Controls extends EventTarget {
     $("k-number").addEventListener("focus", () => $("k-number").select());
     $("k-number").addEventListener("change", () => this.takeK(bounded($("k-number"), 64)));
     $("k-presets").addEventListener("change", (event) => this.takeK(event.target.value));
-    for (const name of ["min_psnr", "k_max", "seed"]) $(name).addEventListener("change", () => this.#onNumber(name));
+    for (const name of [...TARGETS, "k_max", "seed"]) $(name).addEventListener("change", () => this.#onNumber(name));
     $("dither").addEventListener("input", () => this.#showDither());
+    $("target").addEventListener("change", () => this.takeK("auto"));
     for (const name of ["dither", "refine"]) $(name).addEventListener("change", () => this.#changed(name));
     for (const name of ["space", "format"]) for (const radio of form.elements[name]) radio.addEventListener("change", () => this.#changed(name));
     $("skip_if_larger").addEventListener("change", () => this.#changed("skip_if_larger"));
@@ -51,7 +54,7 @@ export class Controls extends EventTarget {
       skip_if_larger: String($("skip_if_larger").checked),
     };
     const options = { k: this.#k };
-    if (this.#k === "auto") options.min_psnr = $("min_psnr").value;
+    if (this.#k === "auto") options[$("target").value] = $($("target").value).value;
     if (this.#k === "elbow") options.k_max = $("k_max").value;
     for (const [name, value] of Object.entries(chosen)) if (value !== DEFAULTS[name]) options[name] = value;
     return options;
@@ -97,7 +100,8 @@ export class Controls extends EventTarget {
   #showK(k) {
     this.#k = k;
     this.#check(k);
-    $("min-psnr-row").hidden = k !== "auto";
+    $("target-row").hidden = k !== "auto";
+    for (const name of TARGETS) $(`${name}-row`).hidden = k !== "auto" || $("target").value !== name;
     $("k-max-row").hidden = k !== "elbow";
     if (!Number.isNaN(Number(k))) this.#placeK(Number(k));
   }

@@ -105,7 +105,7 @@ export class Elbow extends EventTarget {
 
   /** Sizes can be compared where all but k is equal. */
   #remember(picture, { options, colors }) {
-    const { k, k_max, min_psnr, ...rest } = options;
+    const { k, k_max, min_psnr, min_quality, max_bytes, ...rest } = options;
     this.#options = rest;
     this.#key = new URLSearchParams(rest).toString();
     if (!picture.sizes.has(this.#key)) picture.sizes.set(this.#key, new Map());

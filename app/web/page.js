@@ -129,7 +129,7 @@ const factsOf = ({ file }, { answer }) => ({
   saving: change(file.size, answer.image.bytes),
   size: `${bytes(file.size)} → ${bytes(answer.image.bytes)}`,
   "k-out": number(answer.k),
-  psnr: decibels(answer.psnr_db),
+  psnr: answer.quality === null ? decibels(answer.psnr_db) : `${decibels(answer.psnr_db)}, quality ${answer.quality.toFixed(0)}`,
   wcss: scientific(answer.wcss),
 });
 
@@ -179,7 +179,7 @@ async function exportPalette(format) {
   if (isOwn && format === "json") return save(new Blob([JSON.stringify(answer, withoutPicture, 1)], { type: "application/json" }), to);
   const source = isOwn ? await drawPalette(answer.palette, { columns: 256, square: 1 }) : file;
   try {
-    return save(await (await post("/palette", source, { ...(isOwn ? { k: 256 } : paletteParams(params)), format })).blob(), to);
+    return save(await (await post("/palette", source, { ...(isOwn ? { k: 256 } : paletteParams(params, answer.k)), format })).blob(), to);
   } catch (error) {
     return notices.sayError(error);
   }

@@ -150,6 +150,6 @@ export function drawPalette(entries, { columns = COLUMNS, square = SQUARE } = {}
 export const describePalette = ({ k, k_reason: reason, input }, isFixed) =>
   `${plural(k, "colour")} of ${number(input.unique_colors)}${isFixed ? ", fixed" : REASONS[reason] ?? ""}`;
 
-const REASONS = { elbow: ", the knee of the curve", min_psnr: ", the fewest that reach min_psnr", "distinct colors": ", all there are" };
+const REASONS = { elbow: ", the knee of the curve", min_psnr: ", the fewest that reach min_psnr", min_quality: ", the fewest that reach min_quality", max_bytes: ", the most that fit into max_bytes", "distinct colors": ", all there are" };
 
 const element = (tag, className, textContent) => Object.assign(document.createElement(tag), { className, textContent });

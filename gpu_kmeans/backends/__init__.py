@@ -22,7 +22,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
 from gpu_kmeans.errors import DeviceError, OptionError
@@ -169,6 +169,23 @@ class Backend(Protocol):
 
         With BLUR for the weight of neighbours: how much of each entry lies about each other one,
         and the sum of the picture's colours about the pixels of each entry. Whole numbers.
+        """
+        ...
+
+    def block_moments(
+        self,
+        before: Float[Tensor, "n 3"],
+        inverse: Int[Tensor, "h w"],
+        after: Float[Tensor, "m 3"],
+        indices: Integer[Tensor, "h w"],
+        block: int,
+    ) -> tuple[Int[Tensor, "12 _h _w"], Int[Tensor, "12 _hh _hw"]]:
+        """Return what means and variances of two pictures are made of, summed over square blocks.
+
+        The rows: the three channels before, and after; then of the first channel, and of the other
+        two together, the squares before, the squares after and the products. First of the pictures,
+        then of them at half the size, a pixel there being the sum of four here. The edges are
+        repeated to whole blocks of the half picture, two at least each way.
         """
         ...
 

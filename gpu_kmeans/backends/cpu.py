@@ -32,10 +32,18 @@ from typing import TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import BLUR, Accumulated, Breath, Problems, kernels, search_kernels
+from gpu_kmeans.backends import (
+    BLUR,
+    Accumulated,
+    Breath,
+    Problems,
+    kernels,
+    quality_kernels,
+    search_kernels,
+)
 from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
 
@@ -255,6 +263,19 @@ class CpuBackend:
         )
         meetings, sums = (torch.from_numpy(array) for array in found)
         return meetings, sums
+
+    def block_moments(
+        self,
+        before: Float[Tensor, "n 3"],
+        inverse: Int[Tensor, "h w"],
+        after: Float[Tensor, "m 3"],
+        indices: Integer[Tensor, "h w"],
+        block: int,
+    ) -> tuple[Int[Tensor, "12 _h _w"], Int[Tensor, "12 _hh _hw"]]:
+        """Look at each pixel once."""
+        arrays = (tensor.contiguous().numpy() for tensor in (before, inverse, after, indices))
+        whole, half = map(torch.from_numpy, quality_kernels.block_moments(*arrays, block))
+        return whole, half
 
 
 def _tiles_of(problems: Problems) -> list[Tiles]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
 from gpu_kmeans.backends import BLUR, Accumulated, Problems
@@ -24,6 +24,7 @@ CHUNK_PAIRS = (
     1 << 21
 )  # 8 MB of float32 distances: they stay in the cache between the passes over them
 # Floyd and Steinberg's weights, in sixteenths: right, below left, below, below right.
+_BAND_BLOCKS = 8  # of the half picture, at once
 DIFFUSION = ((0, 1, 7), (1, -1, 3), (1, 0, 5), (1, 1, 1))
 
 
@@ -196,6 +197,28 @@ class ReferenceBackend:
                 sums.index_add_(0, ours.reshape(-1), weight * theirs)
         return meetings.reshape(k, k), sums
 
+    def block_moments(
+        self,
+        before: Float[Tensor, "n 3"],
+        inverse: Int[Tensor, "h w"],
+        after: Float[Tensor, "m 3"],
+        indices: Integer[Tensor, "h w"],
+        block: int,
+    ) -> tuple[Int[Tensor, "12 _h _w"], Int[Tensor, "12 _hh _hw"]]:
+        """Lay the pictures out, a band of rows at a time, so that little memory is taken."""
+        unit = 2 * block
+        rows, columns = (
+            torch.arange(max(2, -(-side // unit)) * unit, device=inverse.device).clamp(max=side - 1)
+            for side in inverse.shape
+        )
+        whole, half = [], []
+        for band in rows.split(unit * _BAND_BLOCKS):
+            x = before.long().T[:, inverse[band][:, columns].long()]  # (3, rows, columns)
+            y = after.long().T[:, indices[band][:, columns].long()]
+            whole.append(_block_moments(x, y, block))
+            half.append(_block_moments(_sum_blocks(x, 2), _sum_blocks(y, 2), block))
+        return torch.cat(whole, dim=1), torch.cat(half, dim=1)
+
     def _cost(self, distances: Tensor) -> Tensor:
         """Return what pairs at these distances add to the objective for each unit of weight."""
         return distances.double() if self._power == 1 else distances.double() ** self._power
@@ -219,6 +242,17 @@ class ReferenceBackend:
             chosen.append(trials[best][None])
             nearest = candidates[:, best]
         return torch.cat(chosen)
+
+
+def _block_moments(x: Tensor, y: Tensor, block: int) -> Tensor:
+    products = torch.stack([x * x, y * y, x * y])  # (3, channel, h, w)
+    values = torch.cat([x, y, products[:, 0], products[:, 1] + products[:, 2]])
+    return _sum_blocks(values, block)
+
+
+def _sum_blocks(values: Tensor, block: int) -> Tensor:
+    n, h, w = values.shape
+    return values.reshape(n, h // block, block, w // block, block).sum(dim=(2, 4))
 
 
 def morton_codes(pixels: UInt8[Tensor, "n c"]) -> Int[Tensor, " n"]:

@@ -254,3 +254,64 @@ def test_an_encoder_past_the_deadline_is_not_waited_for():
 
         assert (late.status_code, late.json()["code"]) == (504, "deadline-exceeded")
         wait_until(lambda: not encoders_at_work())
+
+
+@pytest.mark.parametrize("effort", [0, 1, 2, 6])
+@pytest.mark.parametrize("order", ["luminance", "popularity"])
+def test_an_order_of_the_palette_is_that_of_answer_and_file(client, photo_png, order, effort):
+    answer = compress(client, photo_png, k=12, order=order, effort=effort)
+
+    plain = compress(client, photo_png, k=12)
+    entries = answer["palette"]
+    if order == "popularity":
+        counts = [entry["count"] for entry in entries]
+        assert counts == sorted(counts, reverse=True)
+    else:
+        assert entries == plain["palette"]
+    with Image.open(io.BytesIO(base64.b64decode(answer["image"]["data"]))) as image:
+        colors = np.reshape(image.getpalette(), (-1, 3)).tolist()
+        assert colors == [entry["rgb"] for entry in entries]
+    colors = decoded(plain["image"]["data"])
+    np.testing.assert_array_equal(decoded(answer["image"]["data"]), colors)
+
+
+def test_black_and_white_are_kept_by_name(client, photo_png):
+    named = compress(client, photo_png, k=8, reserve="black,white")
+
+    assert [entry["hex"] for entry in named["palette"]][:2] == ["#000000", "#ffffff"]
+    assert named["image"] == compress(client, photo_png, k=8, reserve="000000,ffffff")["image"]
+
+
+def test_growth_comes_with_words_on_what_would_be_smaller(client, photo):
+    photo_jpeg = encoded(photo, "JPEG", quality=20)
+
+    words = compress(client, photo_jpeg, k=256, dither=1)["warnings"][-1]
+
+    for way in ("fewer colours", "no dithering", "format=webp", "more effort", "skip_if_larger"):
+        assert way in words
+
+
+def test_a_webp_within_k_passes_through_untouched(client):
+    file = encoded(few_colors(), "WEBP", lossless=True)
+
+    assert compress(client, file, k=5, format="webp")["kept_original"]
+    assert not compress(client, file, k=4, format="webp")["kept_original"]
+    assert not compress(client, file, k=5, format="png")["kept_original"]
+
+
+def test_a_palette_file_in_another_order_than_asked_is_written_anew(client):
+    file = as_palette_file(few_colors(), "PNG")
+
+    assert not compress(client, file, k=5, order="popularity")["kept_original"]
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_alpha_takes_a_value_only_for_entries_that_are_not_opaque(effort):
+    palette = noise(40, 1, 4)[:, 0]
+    palette[:, 3] = np.where(np.arange(40) < 5, np.arange(40) * 40, 255)
+    indices = np.add.outer(np.arange(40), np.arange(60) // 7).astype(np.uint8) % 40
+
+    file = encode(indices, palette, effort=effort)
+
+    at = file.index(b"tRNS")
+    assert int.from_bytes(file[at - 4 : at]) == 5

@@ -64,7 +64,7 @@ def test_the_form_the_caller_would_rather_have_is_chosen(accept, wanted):
 def test_options_are_the_keywords_of_python_with_their_defaults(options, function):
     keywords = inspect.signature(function).parameters
 
-    of_the_file = {"format", "effort", "skip_if_larger"}
+    of_the_file = {"format", "effort", "skip_if_larger", "max_bytes", "metadata"}
     for name in options.model_fields.keys() - of_the_file - {"curve"}:
         assert options.model_fields[name].default == keywords[name].default, name
 

@@ -96,6 +96,17 @@ def test_a_preset_is_asked_for_in_the_words_of_the_api(visit, k):
     assert query(visit.sent("/compress")[-1])["k"] == k
 
 
+@pytest.mark.parametrize("target", ["min_psnr", "min_quality", "max_bytes"])
+def test_k_is_chosen_by_the_target_that_is_picked(visit, target):
+    visit.page.locator('#k-presets input[value="auto"]').check()
+    visit.page.locator("#target").select_option(target)
+    expect(visit.page.locator("#palette-note")).to_contain_text(target)
+
+    asked = query(visit.sent("/compress")[-1])
+    assert asked == {"k": "auto", target: visit.page.input_value(f"#{target}"), "curve": "false"}
+    assert visit.page.locator(f"#{target}").is_visible()
+
+
 def test_what_the_server_chose_is_shown(visit):
     visit.page.locator('#k-presets input[value="elbow"]').check()
     expect(visit.page.locator("#palette-note")).to_contain_text("knee")

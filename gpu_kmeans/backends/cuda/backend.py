@@ -18,7 +18,7 @@ from typing import cast
 
 import torch
 import triton
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
 from gpu_kmeans.backends import BLUR, Accumulated, Problems
@@ -286,6 +286,17 @@ class CudaBackend:
                 D=d, REACH=len(BLUR) // 2, BLOCK=PIXEL_BLOCK,
             )  # fmt: skip
         return meetings, sums
+
+    def block_moments(
+        self,
+        before: Float[Tensor, "n 3"],
+        inverse: Int[Tensor, "h w"],
+        after: Float[Tensor, "m 3"],
+        indices: Integer[Tensor, "h w"],
+        block: int,
+    ) -> tuple[Int[Tensor, "12 _h _w"], Int[Tensor, "12 _hh _hw"]]:
+        """Leave sums of whole numbers to PyTorch: once for a fit, they are no hot loop."""
+        return self._reference.block_moments(before, inverse, after, indices, block)
 
     def _add_in_order(
         self,
