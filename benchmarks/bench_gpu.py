@@ -344,7 +344,7 @@ def _time_stages(report: Report, device: torch.device, pixels: np.ndarray) -> No
     """Time what a picture goes through, stage by stage."""
     from gpu_kmeans.backends import backend_for
     from gpu_kmeans.color import srgb8_to_features
-    from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen
+    from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen_together
     from gpu_kmeans.lloyd import Fit, descend
 
     engine, k = backend_for(device), 64
@@ -353,7 +353,8 @@ def _time_stages(report: Report, device: torch.device, pixels: np.ndarray) -> No
     colors, weights = histogram.colors, histogram.counts.double()
     features = srgb8_to_features(colors, "rgb")
     fine = engine.pack([features], [weights], is_integral=True)
-    sets = [coarsen(colors, features, weights, COARSE_POINTS)]
+    one = ([colors], [features], [weights])
+    sets = coarsen_together(engine, *one, COARSE_POINTS)
     fit = Fit(k=k, n_init=1, max_iter=300, tol=1e-4, refine=1, seed=0)
     draws = torch.from_numpy(np.random.default_rng(0).random((k, 6)))
     rows = engine.seed(fine, [k], [draws])[0]
@@ -363,7 +364,7 @@ def _time_stages(report: Report, device: torch.device, pixels: np.ndarray) -> No
     stages: dict[str, Callable[[], object]] = {
         "histogram": lambda: Histogram.from_pixels(tensor, engine),
         "layout": lambda: engine.pack([features], [weights], is_integral=True),
-        "merging colours": lambda: coarsen(colors, features, weights, COARSE_POINTS),
+        "merging colours": lambda: coarsen_together(engine, *one, COARSE_POINTS),
         "seeds among all colours": lambda: engine.seed(fine, [k], [draws]),
         "search on merged colours": lambda: fit.search_together(
             engine, sets, "k-means++", lambda _: None

@@ -39,7 +39,7 @@ from gpu_kmeans.distances import (
 )
 from gpu_kmeans.errors import OptionError
 from gpu_kmeans.growth import grow
-from gpu_kmeans.histogram import Histogram, coarsen
+from gpu_kmeans.histogram import Histogram, coarsen_together
 from gpu_kmeans.refinement import STEPS_OUT, STILL, breathe, breathe_together, split_widest
 from gpu_kmeans.seeding import distinct_rows
 
@@ -184,7 +184,8 @@ def picture_curve(
     """
     features = srgb8_to_features(histogram.colors, "rgb")
     weights = histogram.counts.double()
-    few, masses = coarsen(histogram.colors, features, weights, CURVE_POINTS)
+    one = ([histogram.colors], [features], [weights])
+    few, masses = coarsen_together(engine, *one, CURVE_POINTS)[0]
     fine = engine.pack([features], [weights], is_integral=True)
     coarse = fine if len(few) == len(features) else engine.pack([few], [masses], is_integral=True)
     return _curve(

@@ -26,7 +26,7 @@ from gpu_kmeans.distances import cluster_means
 from gpu_kmeans.dithering import adapt_palette, map_pixels
 from gpu_kmeans.elbow import ElbowCurve, curve_ks, picture_curve
 from gpu_kmeans.errors import OptionError, ShapeError
-from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen
+from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen_together
 from gpu_kmeans.lloyd import INITS, Fit, descend
 from gpu_kmeans.metrics import psnr_db
 from gpu_kmeans.palette import MAX_COLORS, ORDERS, Palette, opaque_colors, sort_key
@@ -584,7 +584,7 @@ def _fit_group(
     fine = engine.pack(features, weights, is_integral=True)
     if options.refine:
         target = max(COARSE_POINTS, POINTS_PER_CLUSTER * int(options.k))
-        sets = [coarsen(*one, target) for one in zip(colors, features, weights, strict=True)]
+        sets = coarsen_together(engine, colors, features, weights, target)
         descents = descend(
             engine,
             fine,

@@ -17,8 +17,10 @@ from samples import (
     assert_sums_agree,
     color_problem,
     noise,
+    photo,
     problem_of,
     same,
+    with_alpha,
 )
 
 from gpu_kmeans import (
@@ -35,7 +37,7 @@ from gpu_kmeans import (
 from gpu_kmeans.backends import backend_for
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
-from gpu_kmeans.histogram import Histogram
+from gpu_kmeans.histogram import Histogram, coarsen
 
 CPU = torch.device("cpu")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -343,6 +345,26 @@ def on_cpu(image):
     """Bring a quantized picture to the CPU, whoever computed it."""
     parts = ("indices", "palette", "counts", "centroids")
     return replace(image, **{name: getattr(image, name).numpy(force=True) for name in parts})
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("target", [300, 4096], ids="target{}".format)
+def test_colors_are_merged_to_the_same_bits(engine, target, channels):
+    dark = np.random.default_rng(0).integers(0, 64, (70, 90, channels)).astype(np.uint8)
+    dark[0, 0] = 255  # only children of only children
+    pictures = [photo(4), dark, noise(3, 5), noise(230, 250)]  # the last has too many cells
+    if channels == 4:
+        pictures = [with_alpha(photo(4)), dark, noise(230, 250, 4)]
+    found = [Histogram.from_pixels(torch.from_numpy(p), REFERENCE) for p in pictures]
+    colors = [histogram.colors for histogram in found]
+    features = [srgb8_to_features(of_one, "oklab") for of_one in colors]
+    weights = [histogram.counts.double() for histogram in found]
+
+    ours = engine.merge(there(*colors), there(*features), there(*weights), target)
+
+    for one, *picture in zip(ours, colors, features, weights, strict=True):
+        for mine, theirs in zip(one, coarsen(*picture, target), strict=True):
+            assert torch.equal(mine.cpu(), theirs)
 
 
 @pytest.mark.parametrize("k", [3], ids="k{}".format)

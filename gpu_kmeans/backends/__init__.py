@@ -228,6 +228,16 @@ class Walk(Protocol):
 class AheadBackend(Backend, Protocol):
     """A backend whose host runs ahead: whole loops are launched and not looked into."""
 
+    def merge(
+        self,
+        colors: Sequence[UInt8[Tensor, "_n c"]],
+        features: Sequence[Float[Tensor, "_n c"]],
+        weights: Sequence[Float[Tensor, " _n"]],
+        target: int,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Do as `gpu_kmeans.histogram.coarsen` for each picture."""
+        ...
+
     def can_walk(self, problems: Problems, k: int) -> bool:
         """Say whether problems with up to k centroids each can be walked over."""
         ...

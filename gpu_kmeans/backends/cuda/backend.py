@@ -33,6 +33,7 @@ from gpu_kmeans.backends.cuda.layout import (
     to_device,
     zeros,
 )
+from gpu_kmeans.backends.cuda.merging import merge
 from gpu_kmeans.backends.cuda.passes import TILE, WIDEST
 from gpu_kmeans.backends.cuda.steps import LONELY, RESTS
 from gpu_kmeans.backends.cuda.walks import EXACT, TileWalk, warps_for, width_for
@@ -176,6 +177,16 @@ class CudaBackend:
         first_rows = to_device(torch.tensor(problems.offsets[:-1]), device)
         found = tiles.rows[rows.long()] - first_rows[:, None]
         return [found[i, :k] for i, k in enumerate(ks)], counts
+
+    def merge(
+        self,
+        colors: Sequence[UInt8[Tensor, "_n c"]],
+        features: Sequence[Float[Tensor, "_n c"]],
+        weights: Sequence[Float[Tensor, " _n"]],
+        target: int,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Merge the colours of all pictures at once, where they are."""
+        return merge(colors, features, weights, target)
 
     def can_walk(self, problems: Problems, k: int) -> bool:
         """Say whether sums are exact and bounds fit into registers."""
