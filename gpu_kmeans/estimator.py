@@ -139,7 +139,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
         Warns:
             ConvergenceWarning: There are fewer distinct rows than clusters: centres repeat.
-            RuntimeWarning: n_init asks for several starts from given centres.
+            RuntimeWarning: n_init asks for several starts from given centres, or algorithm is
+                "elkan" for one cluster.
         """
         self._n_init = self._check_parameters()
         points = self._check_rows(X, reset=True)
@@ -265,6 +266,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         check_integer("n_clusters", self.n_clusters, low=1)
         if self.algorithm not in ALGORITHMS:
             raise OptionError("algorithm", self.algorithm, "'lloyd' or 'elkan', which is the same")
+        if self.algorithm == "elkan" and self.n_clusters == 1:
+            warnings.warn(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         is_given = not isinstance(self.init, str) and not callable(self.init)
         if isinstance(self.n_init, str):
             if self.n_init != "auto":
