@@ -24,5 +24,6 @@ for axes, metric in zip(
     axes.scatter(*truth.T, marker="o", s=160, facecolors="none", edgecolors="black", label="truth")
     axes.scatter(*result.centroids.T, marker="X", s=90, color="black", label="centroids")
     axes.set_title(f"{metric}: off by {off:.2f}")
-    axes.legend(loc="center right")
+    axes.legend(frameon=False, loc="center right")
+    axes.spines[["top", "right"]].set_visible(False)
 figure.savefig("another_distance.png", dpi=100)

@@ -27,5 +27,6 @@ for axes, (name, points, target) in zip(
             x = criterion.k + (i - 1.5) / 12  # beside one another where they agree
             axes.axvline(x, color=f"C{i}", linestyle="--", label=f"{rule}: {criterion.k}")
     axes.set(title=name, xlabel="k", ylabel="WCSS")
-    axes.legend()
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
 figure.savefig("choosing_k.png", dpi=100)

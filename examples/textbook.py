@@ -31,5 +31,6 @@ for axes, image, title in ((before, photo, "before"), (after, picture, "64 colou
     axes.set_title(title)
     axes.axis("off")
 curve.plot(ks, wcss, marker="o")
+curve.spines[["top", "right"]].set_visible(False)
 curve.set(title="the elbow", xlabel="k", ylabel="WCSS")
 figure.savefig("textbook.png", dpi=100)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 PlotFormat = Literal["svg", "png"]
-INK, LINE, ACCENT, FAINT = "#1f2933", "#2563a8", "#c2410c", "#9aa5b1"
+INK, LINE, ACCENT, FAINT = "#1f2933", "#2563a8", "#c2410c", "#5f6b77"
 # Of clusters: told apart by those who see red and green alike (Okabe and Ito, 2008).
 CLUSTERS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#555555")
 DPI = 150

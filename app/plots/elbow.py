@@ -35,7 +35,7 @@ def elbow_figure(answer: ElbowAnswer) -> Figure:
         )
     axes.set_title("Elbow curve", color=INK)
     axes.set_xlabel("k, number of clusters")
-    axes.set_ylabel("WCSS, sum of squared distances to the nearest centroid")
+    axes.set_ylabel("WCSS, sum of squared distances")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if answer.fit_ms:
@@ -44,7 +44,7 @@ def elbow_figure(answer: ElbowAnswer) -> Figure:
 
 
 def _draw_times(axes: Axes, ks: list[int], fit_ms: list[float]) -> None:
-    axes.bar(ks, fit_ms, color=FAINT, alpha=0.35, width=0.6)
+    axes.bar(ks, fit_ms, color=FAINT, alpha=0.25, width=0.6)
     axes.set_ylabel("fit time of each k, ms", color=FAINT)
     axes.set_ylim(0, 3 * max(fit_ms) or 1)  # low, so that the curve stays in view
     axes.tick_params(axis="y", colors=FAINT)

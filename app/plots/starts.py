@@ -82,12 +82,17 @@ def starts_figure(starts: Starts) -> Figure:
     scale = starts.best or 1.0
     values = [starts.random / scale, starts.plus / scale]
     bins = np.linspace(1, max(1.02, float(np.max(np.concatenate(values)))), 31)
-    for each, color, name, share in zip(
-        values, (ACCENT, LINE), ("random", "k-means++"), starts.caught(), strict=True
-    ):
-        shares = np.full(len(each), 1 / len(each))
-        label = f"{name}: {share:.0%} over 1 % above the best"
-        axes.hist(each, bins=bins.tolist(), weights=shares, color=color, alpha=0.6, label=label)
+    names, caught = ("random", "k-means++"), starts.caught()
+    axes.hist(
+        values,
+        bins=bins.tolist(),
+        weights=[np.full(len(each), 1 / len(each)) for each in values],
+        color=[ACCENT, LINE],
+        label=[
+            f"{name}: {share:.0%} end over 1% above"
+            for name, share in zip(names, caught, strict=True)
+        ],
+    )
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_title(
         f"Where {len(starts.random)} starts of either kind end, k = {starts.k}", color=INK

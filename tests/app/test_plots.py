@@ -69,7 +69,7 @@ def test_random_starts_are_caught_more_often(blobs):
     assert random > plus
     assert starts.best == min(*starts.random, *starts.plus)
     labels = starts_figure(starts).axes[0].get_legend_handles_labels()[1]
-    assert labels[0] == f"random: {random:.0%} over 1 % above the best"
+    assert labels[0] == f"random: {random:.0%} end over 1% above"
 
 
 def test_the_cube_has_a_dot_a_centroid_and_a_sample_of_the_pixels(photo):
