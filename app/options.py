@@ -58,6 +58,11 @@ MaxBytes = Annotated[
     Field(description="longest file in bytes: as many colours as fit"),
     Allowed("1 or more, without palette and k=elbow"),
 ]
+Prefer = Annotated[
+    Literal["looks", "bytes"],
+    Field(description="what decides space and dither where they are not given"),
+    Allowed("looks or bytes"),
+]
 Space = Annotated[
     Literal["rgb", "linear", "oklab"],
     Field(description="colour space in which distances are measured"),
@@ -66,6 +71,16 @@ Space = Annotated[
 Dither = Annotated[
     float,
     Field(ge=0, le=1, allow_inf_nan=False, description="strength of dithering"),
+    Allowed("0..1"),
+]
+PreferredSpace = Annotated[
+    Space | None,
+    Field(description="colour space in which distances are measured, if not what prefer says"),
+    Allowed("rgb, linear or oklab"),
+]
+PreferredDither = Annotated[
+    Dither | None,
+    Field(description="strength of dithering, if not what prefer says"),
     Allowed("0..1"),
 ]
 Curve = Annotated[
@@ -260,8 +275,9 @@ class CompressOptions(BaseModel):
     min_psnr: MinPsnr = None
     min_quality: MinQuality = None
     max_bytes: MaxBytes = None
-    space: Space = "rgb"
-    dither: Dither = 0.0
+    prefer: Prefer = "looks"
+    space: PreferredSpace = None
+    dither: PreferredDither = None
     palette: Colors = None
     reserve: Reserved = None
     order: Order = "given"

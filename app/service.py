@@ -31,6 +31,7 @@ from app.options import (
 )
 from app.palettes import palette_entries
 from app.points import Points, looks_like_points
+from app.preferences import preferred
 from app.schemas import (
     ClusterAnswer,
     CompressAnswer,
@@ -59,6 +60,7 @@ _OF_THE_FILE = {
     "max_bytes",
     "metadata",
 }  # no business of the fit
+_TAKEN_APART = {"prefer", "curve", "palette", "reserve"}  # before they get there
 _OPAQUE = 255
 _NAMED_COLORS = {"black": "000000", "white": "ffffff"}
 _OF_THE_CURVE = {"k_max", "metric", "p", "target_error"}
@@ -122,7 +124,7 @@ class Service:
         pixels = pixels_for(picture, options.format)
         if is_shared:
             pixels = _with_alpha(pixels)
-        keywords = given(options, leave_out=_OF_THE_FILE | {"curve", "palette", "reserve"})
+        keywords = given(options, leave_out=_OF_THE_FILE | _TAKEN_APART) | preferred(options)
         has_alpha = pixels.shape[2] > _RGB
         for name in ("palette", "reserve"):
             if (colors := getattr(options, name)) is not None:

@@ -1,46 +1,58 @@
 """How a picture in k colours looks, and how many bytes it takes: ours beside others'.
 
-Every method gives a palette picture, all go through the same optimizer (oxipng level 2), and
-SSIMULACRA2 says how close it looks to the original (100: the same; 70: good; 50: fair). A method's
-curve is score against bytes over k. BD-rate is how many per cent more bytes (less than 0: fewer) it
-takes than pngquant's better mode for the same score, on average over the scores both reach.
+Every method gives a palette picture, all go through the same optimizer (oxipng level 2), and four
+measures say how close it looks to the original (benchmarks/looks.py). A method's curve is quality
+against bytes over k. BD-rate is how many per cent more bytes (less than 0: fewer) it takes than
+pngquant's better mode for the same quality, on average over what both reach.
 
     python -m benchmarks.bench_looks [--images FOLDER] [--ks 16,64,256] [--quick]
 """
 
+import argparse
 import io
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.interpolate import PchipInterpolator
 from sklearn.cluster import KMeans
-from ssimulacra2 import compute_ssimulacra2
 
-from app.encoders import encode
+from app.options import CompressOptions
+from app.preferences import preferred
 from benchmarks import machine, pictures, report
+from benchmarks.looks import MEASURES, Curve, Original, bd_rate
 from benchmarks.report import figure, table
 from gpu_kmeans import quantize
 
 KS = (4, 8, 16, 32, 64, 128, 256)
 QUICK_KS = (16, 64)
-EFFORT = 2  # oxipng level 2, for all
 RIVALS = ("pngquant, dithered", "pngquant, plain")
+DEBIANS = Path("/usr/bin/pngquant")
+PACKAGED = Path(sys.executable).with_name("pngquant")  # of the package pngquant-cli
 Method = Callable[[np.ndarray, Path, int], np.ndarray]
+Curves = dict[str, dict[str, Curve]]  # of each picture, of each method
 
 
-def ours(space: str, dither: float) -> Method:
-    return lambda pixels, _path, k: quantize(pixels, k, space=space, dither=dither).to_pixels()
+def ours(**options: object) -> Method:
+    return lambda pixels, _path, k: quantize(pixels, k, **options).to_pixels()
+
+
+def preferring(prefer: str) -> Method:
+    return ours(**preferred(CompressOptions(prefer=prefer)))
+
+
+def program() -> tuple[Path, str]:
+    """Return pngquant, Debian's where it is installed, and its version."""
+    path = DEBIANS if DEBIANS.exists() else PACKAGED
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)  # noqa: S603 - a rival's program
+    return path, said.stdout.split()[0]
 
 
 def pngquant(*flags: str) -> Method:
     def run(_pixels: np.ndarray, path: Path, k: int) -> np.ndarray:
-        program = Path(sys.executable).with_name("pngquant")  # of the package pngquant-cli
-        command = [program, "--speed", "1", *flags, str(max(2, k)), "-"]
+        command = [program()[0], "--speed", "1", *flags, str(max(2, k)), "-"]
         with Image.open(path) as image:
             png = io.BytesIO()
             image.convert("RGB").save(png, "PNG", compress_level=1)
@@ -68,10 +80,9 @@ def textbook(pixels: np.ndarray, _path: Path, k: int) -> np.ndarray:
 
 
 METHODS: dict[str, Method] = {
-    "ours, rgb, plain": ours("rgb", 0),
-    "ours, oklab, plain": ours("oklab", 0),
-    "ours, oklab, dither 0.5": ours("oklab", 0.5),
-    "ours, oklab, dither 0.75": ours("oklab", 0.75),
+    "ours, prefer=looks": preferring("looks"),
+    "ours, prefer=bytes": preferring("bytes"),
+    "ours, exact": ours(),
     "pngquant, dithered": pngquant(),
     "pngquant, plain": pngquant("--nofs"),
     "Pillow, dithered": pillow,
@@ -79,109 +90,109 @@ METHODS: dict[str, Method] = {
 }
 
 
-def measure(before: np.ndarray, after: np.ndarray) -> tuple[int, float]:
-    """Return the bytes after the optimizer, and SSIMULACRA2."""
-    palette, inverse = np.unique(after.reshape(-1, 3), axis=0, return_inverse=True)
-    indices = inverse.reshape(after.shape[:2]).astype(np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / name for name in ("before.png", "after.png")]
-        for path, pixels in zip(paths, (before, after), strict=True):
-            Image.fromarray(pixels).save(path, compress_level=1)
-        score = float(compute_ssimulacra2(*map(str, paths)))
-    return len(encode(indices, palette, effort=EFFORT)), score
-
-
-def bd_rate(curve: list[tuple[int, float]], rival: list[tuple[int, float]]) -> float | None:
-    """Return the mean difference in bytes at equal score, in per cent; None without overlap."""
-    fits, reach = [], []
-    for points in (curve, rival):
-        rising: list[tuple[float, float]] = []
-        for size, score in sorted(points):
-            if not rising or score > rising[-1][0] + 1e-6:
-                rising.append((score, np.log(size)))
-        if len(rising) < 2:
-            return None
-        scores, sizes = zip(*rising, strict=True)
-        fits.append(PchipInterpolator(scores, sizes))
-        reach.append((scores[0], scores[-1]))
-    low, high = max(r[0] for r in reach), min(r[1] for r in reach)
-    if high <= low:
-        return None
-    grid = np.linspace(low, high, 200)
-    return float(100 * (np.exp((fits[0](grid) - fits[1](grid)).mean()) - 1))
-
-
-def draw(curves: dict[str, dict[str, list[tuple[int, float]]]], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    columns = min(3, len(curves))
-    rows = -(-len(curves) // columns)
-    figure_, axes = plt.subplots(rows, columns, figsize=(6 * columns, 4.5 * rows), squeeze=False)
-    for axis, (name, by_method) in zip(axes.flat, curves.items(), strict=False):
-        for label, points in by_method.items():
-            sizes, scores = zip(*points, strict=True)
-            is_ours = label.startswith("ours")
-            axis.plot(np.array(sizes) / 1000, scores, "o-" if is_ours else "x--", label=label)
-        axis.set(title=name, xlabel="kB", ylabel="SSIMULACRA2")
-    axes.flat[0].legend(fontsize=7)
-    figure_.tight_layout()
-    figure_.savefig(path)
-    plt.close(figure_)
-
-
 def main() -> None:
-    parser = report.parser(__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, help="a folder instead of the packaged pictures")
-    parser.add_argument("--only", help="names of pictures, separated by commas")
-    parser.add_argument("--ks", help="numbers of colours, separated by commas")
-    given = parser.parse_args()
-    ks = QUICK_KS if given.quick else KS
-    ks = tuple(map(int, given.ks.split(","))) if given.ks else ks
+    given = arguments()
+    ks = tuple(map(int, given.ks.split(","))) if given.ks else QUICK_KS if given.quick else KS
     paths = pictures.in_folder(given.images) if given.images else pictures.shipped()
     if given.only:
         paths = {name: paths[name] for name in given.only.split(",")}
-    said = report.Report(
-        "Looks against bytes",
-        machine.describe(["pyoxipng", "pngquant-cli", "ssimulacra2", "pillow", "scikit-learn"]),
-    )
-    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for name, path in paths.items():
+    methods = {name: METHODS[name] for name in METHODS if not given.quick or "k-means" not in name}
+    names = ["pyoxipng", "ssimulacra2", "flip-evaluator", "pillow", "scikit-learn"]
+    facts = machine.describe(names) | {"pngquant": program()[1]}
+    said = report.Report("Looks against bytes", facts)
+    curves: Curves = {}
+    for i, (name, path) in enumerate(paths.items(), start=1):
         pixels = pictures.read(path)
-        curves[name] = {}
-        for label, method in METHODS.items():
-            curves[name][label] = [measure(pixels, method(pixels, path, k)) for k in ks]
-        rows = [
-            [label, *(f"{size / 1000:.1f} kB {score:.1f}" for size, score in points)]
-            for label, points in curves[name].items()
-        ]
-        said.say(f"\n## {name}\n\n{table(['', *(f'k = {k}' for k in ks)], rows)}")
-    said.say(f"\n## Mean score\n\n{table(['', *(f'k = {k}' for k in ks)], mean_scores(curves))}")
-    said.say(f"\n## BD-rate, per cent of bytes\n\n{table(['', *METHODS], rates(curves))}")
+        original = Original.of(pixels)
+        curves[name] = {
+            label: [original.measure(method(pixels, path, k)) for k in ks]
+            for label, method in methods.items()
+        }
+        print(f"{i} of {len(paths)}: {name}", file=sys.stderr, flush=True)
+    head = ["", *(f"k = {k}" for k in ks)]
+    said.say(f"Means over {len(paths)} pictures: {', '.join(paths)}.")
+    for measure in ("bytes", *MEASURES):
+        meaning = MEASURES[measure][0] if measure in MEASURES else "Bytes, in kB"
+        said.say(f"\n## {meaning}\n\n{table(head, means(curves, measure))}")
+    if len(ks) > 1:
+        said.say(f"\n## Bytes at equal quality, per cent\n\n{rates_table(curves, list(methods))}")
     said.data |= {"ks": ks, "curves": curves}
     path = said.write(given.out, "looks")
     draw(curves, path.with_suffix(".svg"))
 
 
-def mean_scores(curves: dict[str, dict[str, list[tuple[int, float]]]]) -> list[list[str]]:
-    scores = {
-        label: np.mean([[score for _, score in by[label]] for by in curves.values()], axis=0)
-        for label in METHODS
-    }
-    return [[label, *(f"{score:.1f}" for score in row)] for label, row in scores.items()]
+def arguments() -> argparse.Namespace:
+    parser = report.parser(__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, help="a folder instead of the packaged pictures")
+    parser.add_argument("--only", help="names of pictures, separated by commas")
+    parser.add_argument("--ks", help="numbers of colours, separated by commas")
+    return parser.parse_args()
 
 
-def rates(curves: dict[str, dict[str, list[tuple[int, float]]]]) -> list[list[str]]:
-    """Compare each method with the better of pngquant's two modes, picture by picture."""
+def means(curves: Curves, measure: str) -> list[list[str]]:
+    labels = next(iter(curves.values()))
     rows = []
-    for name, by_method in curves.items():
-        modes = [by_method[rival] for rival in RIVALS]
-        first = bd_rate(modes[0], modes[1])
-        better = modes[0] if first is not None and first < 0 else modes[1]
-        rows.append([name, *(figure(bd_rate(by_method[label], better)) for label in METHODS)])
+    for label in labels:
+        values = [[point[measure] for point in by[label]] for by in curves.values()]
+        scale = 1000 if measure == "bytes" else 1
+        rows.append([label, *(figure(value / scale) for value in np.mean(values, axis=0))])
     return rows
+
+
+def rates_table(curves: Curves, labels: list[str]) -> str:
+    """Compare each method with the better of pngquant's two modes, picture by picture."""
+    by_picture = [rates(by_method, labels, "ssimulacra2") for by_method in curves.values()]
+    rows = [[name, *map(figure, found)] for name, found in zip(curves, by_picture, strict=True)]
+    for measure in MEASURES:
+        every = [rates(by_method, labels, measure) for by_method in curves.values()]
+        rows.append(
+            [
+                f"mean by {measure}",
+                *(figure(mean_of(column)) for column in zip(*every, strict=True)),
+            ]
+        )
+    fewer = [
+        np.mean([value is not None and value < 0 for value in column])
+        for column in zip(*by_picture, strict=True)
+    ]
+    rows.append(["share with fewer", *(f"{share:.0%}" for share in fewer)])
+    return table(["", *labels], rows)
+
+
+def rates(by_method: dict[str, Curve], labels: list[str], measure: str) -> list[float | None]:
+    modes = [by_method[rival] for rival in RIVALS]
+    first = bd_rate(*modes, measure)
+    better = modes[0] if first is not None and first < 0 else modes[1]
+    return [bd_rate(by_method[label], better, measure) for label in labels]
+
+
+def mean_of(values: tuple[float | None, ...]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def draw(curves: Curves, path: Path) -> None:
+    """Draw the mean of each measure against the mean of the bytes, in proportion to the largest."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure_, axes = plt.subplots(1, len(MEASURES), figsize=(5 * len(MEASURES), 4.5))
+    labels = next(iter(curves.values()))
+    for axis, (measure, (meaning, _)) in zip(axes, MEASURES.items(), strict=True):
+        for label in labels:
+            points = [by[label] for by in curves.values()]
+            sizes = np.mean(
+                [[point["bytes"] / 1000 for point in curve] for curve in points], axis=0
+            )
+            scores = np.mean([[point[measure] for point in curve] for curve in points], axis=0)
+            axis.plot(sizes, scores, "o-" if label.startswith("ours") else "x--", label=label)
+        axis.set(title=meaning, xlabel="kB, mean over the pictures")
+    axes[0].legend(fontsize=7)
+    figure_.tight_layout()
+    figure_.savefig(path)
+    plt.close(figure_)
 
 
 if __name__ == "__main__":

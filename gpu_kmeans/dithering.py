@@ -1,10 +1,12 @@
 """Giving each pixel its palette entry, with or without dithering.
 
 Without, an entry is found once for each distinct colour and looked up for the pixels. With it, the
-error of each pixel is passed on to its neighbours (Floyd and Steinberg), scaled by a strength: at 1
-it runs away where the palette does not enclose the colours, so targets are clamped to the range of
-the picture. A pixel whose colour is in the palette keeps it and passes nothing on, so that flat
-areas of such a colour stay clean.
+error of each pixel is passed on to its neighbours (Floyd and Steinberg), and then each chooses
+again, knowing what all its neighbours miss: the picture comes close to the original as both look
+from afar, and the less so, the lower the strength, pixel by pixel. At strength 1 none chooses
+again: then the mean of every area is kept, which costs looks. Targets are clamped to the range of
+the picture: where the palette does not enclose the colours, errors would run away. A pixel whose
+colour is in the palette keeps it and passes nothing on, so that flat areas of it stay clean.
 
 A palette of cluster means does not enclose the colours, so a dithered picture looks paler than its
 original. `adapt_palette` moves the entries to where the picture, seen from a distance, is closest
@@ -12,6 +14,9 @@ to the original, dithers again and repeats. docs/decisions/0004-dithering.md has
 
 References:
     Floyd, Steinberg, "An adaptive algorithm for spatial greyscale", Proc. SID 17(2), 1976.
+    Analoui, Allebach, "Model-based halftoning using direct binary search", Proc. SPIE 1666, 1992.
+        Differs: whole palettes, a fixed order in nine turns, no swaps; entries by nearness.
+    Puzicha et al., "On spatial quantization of color images", IEEE Trans. Image Proc. 9(4), 2000.
 """
 
 from dataclasses import dataclass
@@ -30,6 +35,7 @@ from gpu_kmeans.palette import Palette, opaque_colors
 __all__ = ["Mapping", "adapt_palette", "map_pixels"]
 
 ROUNDS = 4  # of dithering and moving the palette; each gains less than the one before
+SWEEPS = 2  # over the pixels, each choosing again; a third changes nothing to speak of
 BAND_ROWS, BAND_PIXELS = 8, 1 << 19  # how much of a large picture the palette is adapted to
 _CHUNK_PIXELS = 1 << 18  # so that the arrays on the way stay in the cache
 
@@ -66,7 +72,7 @@ def map_pixels(
         palette: Of as many channels as the histogram's colours.
         labels: The entry nearest to each colour of the histogram.
         space: Where colours are compared.
-        dither: Strength of the error diffusion, in [0, 1].
+        dither: Strength, in [0, 1].
 
     Returns:
         The mapping. Never raises.
@@ -81,7 +87,7 @@ def map_pixels(
     inverse = histogram.inverse.reshape(h, w)
     is_own = (features == entries[labels]).all(dim=1)
     own = torch.where(is_own, labels, -1)
-    indices = engine.diffuse(features, inverse, entries, dither, own)
+    indices = _dithered(engine, features, inverse, entries, dither=dither, own=own, sweeps=SWEEPS)
     if histogram.has_transparent:  # what is invisible takes no part
         indices = torch.where(inverse == 0, nearest, indices)
     shines = (opaque_colors(histogram.colors) & palette.is_opaque[labels])[inverse.long()]
@@ -113,7 +119,7 @@ def adapt_palette(
         histogram: The picture, opaque.
         palette: Where to start from.
         space: Where colours are compared and blurred.
-        dither: Strength of the error diffusion, in (0, 1].
+        dither: Strength, in (0, 1].
         kept: How many entries, the first ones, must stay as they are.
 
     Returns:
@@ -125,7 +131,7 @@ def adapt_palette(
     fixed = palette.keep(torch.arange(len(palette.colors)) < kept)
     for _ in range(ROUNDS):
         entries = palette.to_features(space)
-        indices = engine.diffuse(features, inverse, entries, dither, nobody)
+        indices = _dithered(engine, features, inverse, entries, dither=dither, own=nobody, sweeps=1)
         found = engine.blurred_moments(features, inverse, indices, len(entries))
         meetings, sums = (moments.cpu().double().numpy() for moments in found)
         moved = _sweep(entries.cpu().double().numpy(), meetings, sums, kept)
@@ -134,6 +140,28 @@ def adapt_palette(
         )
         kept = len(fixed.colors)
     return palette
+
+
+def _dithered(
+    engine: Backend,
+    features: Tensor,
+    inverse: Tensor,
+    entries: Tensor,
+    *,
+    dither: float,
+    own: Tensor,
+    sweeps: int,
+) -> Tensor:
+    """Diffuse, then let pixels choose again; not at full strength, which keeps every area's mean.
+
+    Dots that are few and far between do not look right from as near as two pixels, and go.
+    """
+    indices = engine.diffuse(features, inverse, entries, dither, own)
+    if dither == 1:
+        return indices
+    return engine.reconsider(
+        features, inverse, entries, indices, strength=dither, own=own, sweeps=sweeps
+    )
 
 
 def _bands(inverse: Tensor) -> Tensor:

@@ -203,8 +203,10 @@ def quantize(
             taken, up to k where that is a number.
         min_quality: Likewise the least quality, from 0 to 100; see `gpu_kmeans.quality`.
         space: Where colours are compared: "rgb", "linear" or "oklab".
-        dither: Strength of Floyd-Steinberg error diffusion, 0 <= dither <= 1; 0 for none. The
-            computed colours of an opaque picture are then moved to where it looks right from afar.
+        dither: How much the picture counts as it looks from afar, rather than pixel by pixel,
+            0 <= dither <= 1; 0 for not at all, 0.6 looks best, 1 is plain error diffusion, which
+            keeps the mean of every area. The computed colours of an opaque picture are then moved
+            to where it looks right from afar.
         palette: The whole palette, uint8 (m, 3) or (m, 4), instead of computing one; k is not used.
         reserve: Colours that must be in the palette, likewise: they come first, in this order, and
             the others are computed, k in all. A pixel of just such a colour keeps it.

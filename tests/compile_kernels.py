@@ -55,7 +55,7 @@ TYPES = {
     "indices": "*u8",
 }
 NUMBERS = {"size", "tiles", "programs", "dimensions", "breath", "is_last", "limit"}
-NUMBERS |= {"step", "draws", "most", "n", "h", "w", "k"}
+NUMBERS |= {"step", "draws", "most", "n", "h", "w", "k", "first_row", "first_column"}
 
 
 def cases() -> Iterator[tuple[object, dict[str, object], dict[str, str], int, bool]]:
@@ -90,7 +90,9 @@ def cases() -> Iterator[tuple[object, dict[str, object], dict[str, str], int, bo
     yield steps.keep_better, {"D": 3, "K": 512}, {}, 4, False
     yield colors.count_colors, {"BLOCK": 1024}, {"colors": "*u8"}, 4, False
     yield colors.rank_pixels, {"BLOCK": 1024}, {"colors": "*u8"}, 4, False
-    yield colors.diffuse, {"D": 4, "BLOCK": 1024}, {"colors": FLOAT}, 8, True
+    yield colors.diffuse, {"D": 4, "ROWS": 64, "BLOCK": 64}, {"colors": FLOAT}, 1, True
+    window = {"REACH": 2, "BLOCK": 256}
+    yield colors.reconsider, {"D": 3, **window}, {"colors": FLOAT}, 4, True
     yield colors.blurred_moments, {"D": 3, "REACH": 2, "BLOCK": 1024}, {"colors": FLOAT}, 4, False
 
 

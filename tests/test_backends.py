@@ -416,6 +416,37 @@ def test_errors_are_diffused_to_the_same_bits(engine, shape, channels, strength)
         assert bool((ours[own[inverse.long()] >= 0] == 3).all())
 
 
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (3, 2), (23, 19), (70, 8)], ids=str)
+def test_pixels_choose_again_to_the_same_bits(engine, shape, channels, strength):
+    histogram = Histogram.from_pixels(torch.from_numpy(noise(*shape, channels)), REFERENCE)
+    features = srgb8_to_features(histogram.colors, "oklab")
+    entries = srgb8_to_features(torch.from_numpy(noise(1, 9, channels)[0]), "oklab")
+    inverse = histogram.inverse.reshape(shape)
+    own = torch.where(torch.arange(len(features)) % 5 == 0, 3, -1)
+    before = (inverse % len(entries)).to(torch.uint8)
+
+    ours, theirs = (
+        each.reconsider(features, inverse, entries, before, strength=strength, own=own, sweeps=2)
+        for each in (engine, REFERENCE)
+    )
+
+    assert torch.equal(ours, theirs)
+    kept = own[inverse.long()] >= 0
+    assert torch.equal(ours[kept], before[kept])
+
+
+def test_a_picture_of_many_bands_is_dithered_to_the_same_bits():
+    pixels = np.tile(photo(4), (2, 1, 1))[:150, :40]
+
+    ours = quantize(pixels, 30, space="oklab", dither=0.6, refine=0, backend=OTHERS[0])
+
+    assert same(
+        ours, quantize(pixels, 30, space="oklab", dither=0.6, refine=0, backend="reference")
+    )
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20), (3, 2), (23, 19)], ids=str)
 def test_what_lies_about_each_entry_is_counted_alike(engine, shape, channels):

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from samples import BACKENDS, noise, photo, small_pictures, with_alpha
 
 from gpu_kmeans import dithering, quantize
+from gpu_kmeans.backends import DIFFUSION_ROWS, backend_for
 from gpu_kmeans.color import SPACES, srgb8_to_features
+from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import picture_wcss
 
 GREYS = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
@@ -97,15 +99,43 @@ def diffused(pixels, palette, strength):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_errors_are_diffused_as_floyd_and_steinberg_do(backend, strength):
-    pixels, palette = photo(12), quantize(photo(12), 8).palette
+    pixels, palette = photo(12)[:DIFFUSION_ROWS], quantize(photo(12), 8).palette
+    engine = backend_for(torch.device("cpu"), backend)
+    histogram = Histogram.from_pixels(torch.from_numpy(pixels), engine)
 
-    image = quantize(pixels, palette=palette, dither=strength, backend=backend)
+    indices = engine.diffuse(
+        srgb8_to_features(histogram.colors, "rgb"),
+        histogram.inverse.reshape(pixels.shape[:2]),
+        srgb8_to_features(torch.from_numpy(palette), "rgb"),
+        strength,
+        torch.full((len(histogram.colors),), -1),
+    ).numpy()
 
     expected = diffused(pixels, palette, strength)
     # The library rounds errors, so a near tie may fall the other way, and what follows with it.
-    assert (image.indices == expected).mean() > 0.5
-    mean = palette[expected].mean(axis=(0, 1))
-    np.testing.assert_allclose(image.to_pixels().mean(axis=(0, 1)), mean, atol=1.0)
+    assert (indices == expected).mean() > 0.5
+    means = [palette[found].mean(axis=(0, 1)) for found in (indices, expected)]
+    np.testing.assert_allclose(*means, atol=1.0)
+
+
+def test_pixels_that_choose_again_bring_the_picture_closer_from_afar():
+    pixels, palette = photo(6), quantize(photo(6), 12).palette
+    engine = backend_for(torch.device("cpu"))
+    histogram = Histogram.from_pixels(torch.from_numpy(pixels), engine)
+    features, inverse = srgb8_to_features(histogram.colors, "rgb"), histogram.inverse
+    inverse, nobody = inverse.reshape(pixels.shape[:2]), torch.full((len(features),), -1)
+    entries = srgb8_to_features(torch.from_numpy(palette), "rgb")
+
+    off, indices = [], engine.diffuse(features, inverse, entries, 1.0, nobody)
+    for _ in range(3):
+        seen = seen_from_afar(palette[indices.numpy()]) - seen_from_afar(pixels)
+        off.append((seen**2).mean())
+        indices = engine.reconsider(
+            features, inverse, entries, indices, strength=1.0, own=nobody, sweeps=1
+        )
+
+    assert off[1] < 0.8 * off[0]
+    assert off[2] < off[1]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -88,12 +88,8 @@ export async function compress(file, options, { fixed, locked }, request) {
   return { answer, params, blob: blobOf(answer.image) };
 }
 
-const OF_THE_FILE = ["dither", "format", "skip_if_larger", "max_bytes"];
 export const TARGETS = ["min_psnr", "min_quality", "max_bytes"];
 const OF_THE_SEARCH = ["k", "k_max", ...TARGETS, "refine", "seed"];
-
-/** Of the options of /compress, those that /palette takes; k as it came out where bytes chose it. */
-export const paletteParams = (options, k) => without(options.max_bytes ? { ...options, k } : options, OF_THE_FILE);
 
 const listed = (colors) => colors.map((color) => color.replace("#", "")).join(",");
 const without = (object, names) => Object.fromEntries(Object.entries(object).filter(([name]) => !names.includes(name)));

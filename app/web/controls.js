@@ -4,7 +4,11 @@ import { TARGETS } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
-const DEFAULTS = { space: "rgb", dither: "0", refine: "1", seed: "0", format: "png", skip_if_larger: "false" };
+const DEFAULTS = { prefer: "looks", refine: "1", seed: "0", format: "png", skip_if_larger: "false" };
+
+// What the API takes where space and dither are not given.
+const PREFERRED = { looks: { space: "oklab", dither: "0.6" }, bytes: { space: "oklab", dither: "0" } };
+const EXACT = { space: "rgb", dither: "0" }; // with min_psnr
 
 // One step of the slider is one colour to 32, then an eighth of an octave: 64 steps to 256.
 const STEPS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32];
@@ -18,6 +22,7 @@ const SETTLE_MS = 120; // keys held down on a slider count once
 /** Fires "change" with the name of the option that changed; "palette" carries the colours. */
 export class Controls extends EventTarget {
   #k = "64";
+  #usual = PREFERRED.looks;
   #timer = 0;
 
   constructor() {
@@ -34,18 +39,20 @@ export class Controls extends EventTarget {
     $("target").addEventListener("change", () => this.takeK("auto"));
     for (const name of ["dither", "refine"]) $(name).addEventListener("change", () => this.#changed(name));
     for (const name of ["space", "format"]) for (const radio of form.elements[name]) radio.addEventListener("change", () => this.#changed(name));
+    for (const radio of form.elements.prefer) radio.addEventListener("change", () => this.#onPrefer());
     $("skip_if_larger").addEventListener("change", () => this.#changed("skip_if_larger"));
     $("palette-text").addEventListener("change", () => this.#onPalette());
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(() => this.#afterReset()));
     this.#showK("64");
-    this.#showDither();
   }
 
   /** Parameters of /compress. */
   get options() {
     const { elements } = $("controls");
+    const usual = { ...DEFAULTS, ...this.#usual };
     const chosen = {
+      prefer: elements.prefer.value,
       space: elements.space.value,
       dither: $("dither").value,
       refine: $("refine").value,
@@ -56,7 +63,7 @@ export class Controls extends EventTarget {
     const options = { k: this.#k };
     if (this.#k === "auto") options[$("target").value] = $($("target").value).value;
     if (this.#k === "elbow") options.k_max = $("k_max").value;
-    for (const [name, value] of Object.entries(chosen)) if (value !== DEFAULTS[name]) options[name] = value;
+    for (const [name, value] of Object.entries(chosen)) if (value !== usual[name]) options[name] = value;
     return options;
   }
 
@@ -74,10 +81,9 @@ export class Controls extends EventTarget {
     this.#changed("k");
   }
 
-  takeDither(dither) {
-    $("dither").value = dither;
-    this.#showDither();
-    this.#changed("dither");
+  takePreference(prefer) {
+    $("controls").elements.prefer.value = prefer;
+    this.#onPrefer();
   }
 
   keepOriginal() {
@@ -104,6 +110,7 @@ export class Controls extends EventTarget {
     for (const name of TARGETS) $(`${name}-row`).hidden = k !== "auto" || $("target").value !== name;
     $("k-max-row").hidden = k !== "elbow";
     if (!Number.isNaN(Number(k))) this.#placeK(Number(k));
+    this.#followUsual();
   }
 
   #check(k) {
@@ -124,6 +131,21 @@ export class Controls extends EventTarget {
     fill($("dither"));
   }
 
+  #onPrefer() {
+    this.#followUsual(true);
+    this.#changed("prefer");
+  }
+
+  /** Show the space and dither that are usual with what was chosen, unless others were. */
+  #followUsual(always = false) {
+    const { elements } = $("controls");
+    const before = this.#usual;
+    this.#usual = this.#k === "auto" && $("target").value === "min_psnr" ? EXACT : PREFERRED[elements.prefer.value];
+    if (always || elements.space.value === before.space) elements.space.value = this.#usual.space;
+    if (always || $("dither").value === before.dither) $("dither").value = this.#usual.dither;
+    this.#showDither();
+  }
+
   #onNumber(name) {
     $(name).value = bounded($(name), Number($(name).defaultValue));
     this.#changed(name);
@@ -141,7 +163,6 @@ export class Controls extends EventTarget {
 
   #afterReset() {
     this.#showK("64");
-    this.#showDither();
     this.#changed("reset");
   }
 

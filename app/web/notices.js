@@ -59,9 +59,9 @@ export class Notices {
     const { controls } = this.#page;
     const fewer = FEWER.find((k) => k < answer.k * 0.75);
     const actions = fewer ? [[`k = ${fewer}`, () => controls.takeK(fewer)]] : [];
-    if (params.dither) actions.push(["No dithering", () => controls.takeDither("0")]);
+    if (params.prefer !== "bytes") actions.push(["Prefer bytes", () => controls.takePreference("bytes")]);
     actions.push(["Keep the original", () => controls.keepOriginal()]);
-    this.#add("warn", `Larger than the upload by ${change(file.size, answer.image.bytes).slice(1)}: ${bytes(answer.image.bytes)} instead of ${bytes(file.size)}. Fewer colours${params.dither ? " or no dithering" : ""} make it smaller; a photograph may be smallest as it came.`, actions);
+    this.#add("warn", `Larger than the upload by ${change(file.size, answer.image.bytes).slice(1)}: ${bytes(answer.image.bytes)} instead of ${bytes(file.size)}. Fewer colours make it smaller; a photograph may be smallest as it came.`, actions);
   }
 
   #add(kind, text, actions = []) {

@@ -1,5 +1,5 @@
 // The page: what happens when.
-import { hasKey, hexOf, paletteParams, post, queryOf } from "./api.js";
+import { hasKey, hexOf, post, queryOf } from "./api.js";
 import { Compare } from "./compare.js";
 import { Controls } from "./controls.js";
 import { Cube } from "./cube.js";
@@ -12,7 +12,7 @@ import { Pictures } from "./pictures.js";
 import { bytes, change, decibels, number, plural, quoted, scientific, stem } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const KEEPS_PALETTE = new Set(["dither", "space", "format", "skip_if_larger"]); // these do not ask for other colours
+const KEEPS_PALETTE = new Set(["prefer", "dither", "space", "format", "skip_if_larger"]); // these do not ask for other colours
 const PATIENCE_MS = 150; // shorter waits show nothing
 
 const colors = { fixed: null, locked: [] };
@@ -172,14 +172,13 @@ palette.addEventListener("toast", ({ detail: { text } }) => toast(text));
 for (const button of document.querySelectorAll("[data-format]")) button.addEventListener("click", () => exportPalette(button.dataset.format));
 
 async function exportPalette(format) {
-  const { name, result: { answer, params }, file } = pictures.current;
+  const { name, result: { answer } } = pictures.current;
   const to = `${stem(name)}-palette.${format}`;
   if (format === "png") return save(await drawPalette(answer.palette), to);
-  const isOwn = params.palette || params.reserve; // /palette takes no colours of one's own
-  if (isOwn && format === "json") return save(new Blob([JSON.stringify(answer, withoutPicture, 1)], { type: "application/json" }), to);
-  const source = isOwn ? await drawPalette(answer.palette, { columns: 256, square: 1 }) : file;
+  if (format === "json") return save(new Blob([JSON.stringify(answer, withoutPicture, 1)], { type: "application/json" }), to);
+  const drawn = await drawPalette(answer.palette, { columns: 256, square: 1 }); // as shown: dithering moves them
   try {
-    return save(await (await post("/palette", source, { ...(isOwn ? { k: 256 } : paletteParams(params, answer.k)), format })).blob(), to);
+    return save(await (await post("/palette", drawn, { k: 256, format })).blob(), to);
   } catch (error) {
     return notices.sayError(error);
   }

@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 # What the eye makes of a pixel and its neighbours, twice over, 2 to each side, in 16 x 16 parts: a
 # picture and its dithering look alike where their colours, weighted so, do.
 BLUR = (1, 4, 6, 4, 1)
+DIFFUSION_ROWS = 64  # of a band; errors start anew in each, so that bands go side by side
 NAMES = ("auto", "reference", "cpu", "cuda")
 
 
@@ -152,9 +153,31 @@ class Backend(Protocol):
         strength: float,
         own: Int[Tensor, " n"],
     ) -> UInt8[Tensor, "h w"]:
-        """Map pixels to palette entries with Floyd-Steinberg error diffusion.
+        """Map pixels to palette entries with Floyd-Steinberg error diffusion, band by band.
 
         A colour whose `own` entry is not negative takes that, and passes no error on.
+        """
+        ...
+
+    def reconsider(
+        self,
+        colors: Float[Tensor, "n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        indices: UInt8[Tensor, "h w"],
+        *,
+        strength: float,
+        own: Int[Tensor, " n"],
+        sweeps: int,
+    ) -> UInt8[Tensor, "h w"]:
+        """Let each pixel choose again, with what its neighbours miss in view, so many times over.
+
+        It takes the entry nearest to its colour less `strength` times what the pixels about it are
+        off by, BLUR weighing them, itself with 1: at strength 1 that entry makes the blurred
+        picture most like the blurred original, given the others. Targets are clamped to the range
+        of the colours. First the pixels 0, 3, 6, ... of
+        the rows 0, 3, 6, ..., then those right of them, and so on: none sees another of its turn.
+        A colour whose `own` entry is not negative stays as it is.
         """
         ...
 

@@ -37,9 +37,11 @@ from torch import Tensor
 
 from gpu_kmeans.backends import (
     BLUR,
+    DIFFUSION_ROWS,
     Accumulated,
     Breath,
     Problems,
+    dither_kernels,
     kernels,
     quality_kernels,
     search_kernels,
@@ -52,6 +54,7 @@ Result = TypeVar("Result")
 _NO_LABELS = np.empty(0, np.int32)
 CHUNK_TILES = 512  # 32 thousand points: some 0.1 ms of work, above the price of handing it over
 CHUNK_PIXELS = 1 << 18
+LISTED_CANDIDATES = 1 << 19  # 2 MB a thread; where that is full, all entries are compared
 PRUNED_DIMENSIONS = 4  # a box of 64 neighbours prunes little in more
 
 
@@ -243,12 +246,60 @@ class CpuBackend:
         strength: float,
         own: Int[Tensor, " _n"],
     ) -> UInt8[Tensor, "h w"]:
-        """Diffuse errors row by row, in one thread: each pixel needs the one before."""
-        table, entries = _four_rows(colors.numpy()), _four_rows(palette.numpy())
-        indices = kernels.diffuse(
-            table, inverse.numpy(), entries, strength, colors.shape[1], own.numpy()
-        )
+        """Diffuse errors row by row, the bands side by side."""
+        indices = np.empty(inverse.shape, np.uint8)
+        work = _PixelWork.of(colors, inverse, palette)
+
+        def run(chunk: tuple[int, int]) -> None:
+            lists = work.new_lists()
+            for start in range(*chunk, DIFFUSION_ROWS):
+                rows = (start, min(start + DIFFUSION_ROWS, len(indices)))
+                dither_kernels.diffuse(
+                    *work.arrays,
+                    strength,
+                    work.d,
+                    own.numpy().astype(np.int16),
+                    rows,
+                    indices,
+                    *lists,
+                )
+
+        _parallel(run, _row_chunks(len(indices), DIFFUSION_ROWS))
         return torch.from_numpy(indices)
+
+    def reconsider(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        indices: UInt8[Tensor, "h w"],
+        *,
+        strength: float,
+        own: Int[Tensor, " _n"],
+        sweeps: int,
+    ) -> UInt8[Tensor, "h w"]:
+        """Take every third row at a time, whose pixels do not see one another, side by side."""
+        chosen = indices.numpy().copy()
+        work, (h, w) = _PixelWork.of(colors, inverse, palette), chosen.shape
+        misses = np.zeros((h + 4, work.d, w + 4), np.int16)
+        chunks = _row_chunks(h, 1)
+        lists = {chunk: work.new_lists() for chunk in chunks}
+        share, mine = strength / BLUR[2] ** 2, own.numpy().astype(np.int16)
+        _parallel(
+            lambda rows: dither_kernels.measure_misses(
+                *work.arrays[:3], chosen, work.d, rows, misses
+            ),
+            chunks,
+        )
+
+        def run(phase: int, rows: tuple[int, int]) -> None:
+            dither_kernels.reconsider(
+                *work.arrays, share, work.d, mine, phase, rows, chosen, misses, *lists[rows]
+            )
+
+        for phase in (*range(3),) * sweeps:
+            _parallel(functools.partial(run, phase), chunks)
+        return torch.from_numpy(chosen)
 
     def blurred_moments(
         self,
@@ -257,12 +308,17 @@ class CpuBackend:
         indices: UInt8[Tensor, "h w"],
         k: int,
     ) -> tuple[Int[Tensor, "k k"], Int[Tensor, "k d"]]:
-        """Visit each pixel and its neighbours once."""
-        found = kernels.blurred_moments(
-            colors.numpy(), inverse.numpy(), indices.numpy(), k, np.array(BLUR)
+        """Visit each pixel and half of its neighbours once."""
+        table, d, blur = _four_columns(colors), colors.shape[1], np.array(BLUR)
+        parts = _parallel(
+            lambda rows: dither_kernels.blurred_moments(
+                table, inverse.numpy(), indices.numpy(), k, blur, d, rows
+            ),
+            _row_chunks(len(indices), 1),
         )
-        meetings, sums = (torch.from_numpy(array) for array in found)
-        return meetings, sums
+        meetings, counts, sums = (sum(part) for part in zip(*parts, strict=True))
+        meetings = meetings + meetings.T + np.diag(BLUR[2] ** 2 * counts)
+        return torch.from_numpy(meetings), torch.from_numpy(sums)
 
     def block_moments(
         self,
@@ -276,6 +332,34 @@ class CpuBackend:
         arrays = (tensor.contiguous().numpy() for tensor in (before, inverse, after, indices))
         whole, half = map(torch.from_numpy, quality_kernels.block_moments(*arrays, block))
         return whole, half
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PixelWork:
+    """What the loops over pixels take, in the layout they like."""
+
+    arrays: tuple[np.ndarray, ...]  # colours (n, 4), inverse, palette (k, 4), box, grid
+    cells: int
+    d: int
+
+    @classmethod
+    def of(cls, colors: Tensor, inverse: Tensor, palette: Tensor) -> "_PixelWork":
+        table, entries = _four_columns(colors), _four_columns(palette)
+        box = np.stack([table.min(axis=0), table.max(axis=0)]).astype(np.int64)
+        for shift in range(dither_kernels.FINEST_SHIFT, 12):
+            first, last = box >> shift
+            counts = last - first + 1
+            if counts.prod() <= dither_kernels.MOST_CELLS:
+                break
+        steps = np.append(np.cumprod(counts[:0:-1])[::-1], 1)
+        grid = np.array([*steps, (first * steps).sum(), shift])
+        arrays = (table, inverse.numpy(), entries, box, grid)
+        return cls(arrays=arrays, cells=int(counts.prod()), d=colors.shape[1])
+
+    def new_lists(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Make room for the candidates of each cell, for one thread; none are listed yet."""
+        starts = np.full(self.cells, -1, np.int32)
+        return starts, np.empty(LISTED_CANDIDATES, np.int32), np.zeros(1, np.int64)
 
 
 def _tiles_of(problems: Problems) -> list[Tiles]:
@@ -343,6 +427,13 @@ def _four_rows(values: np.ndarray) -> np.ndarray:
     return rows
 
 
+def _four_columns(values: Tensor) -> np.ndarray:
+    """Lay whole numbers (n, d) up to 2040 out as int16 (n, 4), missing dimensions 0."""
+    columns = np.zeros((len(values), 4), np.int16)
+    columns[:, : values.shape[1]] = values.numpy()
+    return columns
+
+
 def _morton_order(points: np.ndarray) -> np.ndarray:
     """Sort points along a Morton curve of 256 steps a side: any order is right, this is fast."""
     low, high = points.min(axis=0), points.max(axis=0)
@@ -369,6 +460,12 @@ def _pixel_chunks(n: int) -> list[tuple[int, int]]:
     """As many chunks as threads, since each costs a bitmap; the counts do not depend on them."""
     size = max(CHUNK_PIXELS, -(-n // torch.get_num_threads()))
     return [(a, min(a + size, n)) for a in range(0, n, size)]
+
+
+def _row_chunks(h: int, step: int) -> list[tuple[int, int]]:
+    """One chunk of rows for each thread, in steps of so many: the answer does not depend on it."""
+    size = -(-h // (step * torch.get_num_threads())) * step
+    return [(a, min(a + size, h)) for a in range(0, h, size)]
 
 
 def _parallel(

@@ -21,11 +21,8 @@ COLUMNS = 6
 DETAIL_COLUMNS = 11
 MASKED_CANDIDATES = 4  # up to so many, a masked sum for each beats scattering every point
 
-_CELL_SHIFT, _CELL_BITS = 6, 5  # cells of 64 grid steps, 32 of them a side, for 0..2040
-_CELL_WIDTH = np.float32((1 << _CELL_SHIFT) - 1)
-
-_COMPARE = {"nnan", "ninf", "nsz"}  # what minimum and maximum need to be vectorized
-_SUM = _COMPARE | {"reassoc"}  # what sums need: not for distances, whose bits must agree
+COMPARE = {"nnan", "ninf", "nsz"}  # what minimum and maximum need to be vectorized
+_SUM = COMPARE | {"reassoc"}  # what sums need: not for distances, whose bits must agree
 
 
 @njit(nogil=True, cache=True)
@@ -105,9 +102,9 @@ def box_tiles(points, weights, is_integral, chunk, boxes, sums):
         sums[4, t], sums[5, t] = mass, scatter
 
 
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
-def _box_bounds(low, high, centroids, count, near, far):
+def box_bounds(low, high, centroids, count, near, far):
     """Write the squared distance from each centroid to the box's nearest and farthest point."""
     zero = low[0] - low[0]
     l0, l1, l2, l3 = low[0], low[1], low[2], low[3]
@@ -125,9 +122,9 @@ def _box_bounds(low, high, centroids, count, near, far):
         far[q] = ((f0 * f0 + f1 * f1) + f2 * f2) + f3 * f3
 
 
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
-def _survivors(near, far, count, rank, kept, huge):
+def survivors(near, far, count, rank, kept, huge):
     """Keep, in order, who may be among the `rank` nearest of some point of the box."""
     first = second = huge
     for q in range(count):
@@ -179,7 +176,7 @@ def _undominated(low, high, origin, centroids, kept, count, own, other):
     return left
 
 
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge):
     """Return a table (k, COLUMNS) of sums (4), mass and WCSS of the tiles chunk[0]..chunk[1]."""
@@ -196,8 +193,8 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
         for t in range(first, last):
             for j in range(4):
                 low[j], high[j], origin[j] = boxes[0, j, t], boxes[1, j, t], boxes[2, j, t]
-            _box_bounds(low, high, packed, around, near, far)
-            count = _survivors(near, far, around, 1, inner, huge)
+            box_bounds(low, high, packed, around, near, far)
+            count = survivors(near, far, around, 1, inner, huge)
             if is_integral and count > 1:
                 count = _undominated(low, high, origin, packed, inner, count, near, far)
             start = t * TILE
@@ -218,7 +215,7 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
     return table
 
 
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def settle(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge, steps, still):
     """Return centroids (4, k) after up to `steps` passes, and the WCSS of the last measured."""
@@ -239,7 +236,7 @@ def settle(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
     return last, previous
 
 
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def _pack_candidates(boxes, first, last, centroids, rank, near, far, outer, packed, huge):
     """Prune for several tiles at once; copy who is left side by side."""
@@ -247,15 +244,15 @@ def _pack_candidates(boxes, first, last, centroids, rank, near, far, outer, pack
     for t in range(first + 1, last):
         for j in range(4):
             low[j], high[j] = min(low[j], boxes[0, j, t]), max(high[j], boxes[1, j, t])
-    _box_bounds(low, high, centroids, centroids.shape[1], near, far)
-    count = _survivors(near, far, centroids.shape[1], rank, outer, huge)
+    box_bounds(low, high, centroids, centroids.shape[1], near, far)
+    count = survivors(near, far, centroids.shape[1], rank, outer, huge)
     for q in range(count):
         for j in range(4):
             packed[j, q] = centroids[j, outer[q]]
     return count
 
 
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def _nearest(points, start, packed, inner, count, scratch, huge):
     """Copy a tile's points into scratch and find each one's nearest candidate."""
@@ -349,8 +346,8 @@ def assign_detail(points, weights, boxes, sums, centroids, chunk, labels, is_int
         for t in range(first, last):
             for j in range(4):
                 low[j], high[j] = boxes[0, j, t], boxes[1, j, t]
-            _box_bounds(low, high, packed, around, near, far)
-            count = _survivors(near, far, around, 2, inner, huge)
+            box_bounds(low, high, packed, around, near, far)
+            count = survivors(near, far, around, 2, inner, huge)
             start = t * TILE
             _two_nearest(points, start, packed, inner, count, scratch, huge)
             for i in range(TILE):
@@ -370,7 +367,7 @@ def assign_detail(points, weights, boxes, sums, centroids, chunk, labels, is_int
     return table
 
 
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def _two_nearest(points, start, packed, inner, count, scratch, huge):
     """Do as `_nearest`, and keep the second smallest distance."""
@@ -396,7 +393,7 @@ def _two_nearest(points, start, packed, inner, count, scratch, huge):
             scratch[4 * TILE + i] = min(distance, best)
 
 
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def greedy_seeds(points, weights, boxes, size, uniforms):
     """Return the rows chosen by greedy k-means++; see the reference for the rule.
@@ -491,7 +488,7 @@ def _potential(points, weights, nearest, row, t):
     return potential
 
 
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def _box_gaps(boxes, point, gaps):
     """Write the squared distance from a point to each tile's box."""
@@ -503,92 +500,3 @@ def _box_gaps(boxes, point, gaps):
         g2 = max(max(boxes[0, 2, t] - p2, p2 - boxes[1, 2, t]), zero)
         g3 = max(max(boxes[0, 3, t] - p3, p3 - boxes[1, 3, t]), zero)
         gaps[t] = ((g0 * g0 + g1 * g1) + g2 * g2) + g3 * g3
-
-
-@njit(nogil=True, cache=True, fastmath=_COMPARE)
-@no_type_check
-def diffuse(table, inverse, palette, strength, dimensions, own):
-    """Return palette indices (h, w) with Floyd-Steinberg diffusion, as the reference defines it.
-
-    table (4, n) and palette (4, k): whole numbers in float32, missing dimensions 0. Which entries
-    may be nearest somewhere in a cell of the colour space is found when a colour first falls there.
-    """
-    h, w = inverse.shape
-    k = palette.shape[1]
-    low, high = np.empty(4, np.int32), np.empty(4, np.int32)
-    for j in range(4):
-        low[j], high[j] = table[j].min(), table[j].max()
-    entries = palette.astype(np.int32)
-    starts = np.full(1 << (_CELL_BITS * dimensions), -1, np.int32)
-    lists, used = np.empty(1 << 16, np.int32), 0  # of each cell met: how many, then which
-    near, far = np.empty(k, np.float32), np.empty(k, np.float32)
-    kept = np.empty(k + 1, np.int32)
-    rows = np.zeros((2, w + 2, 4), np.int32)  # errors on their way down, in sixteenths
-    indices = np.empty((h, w), np.uint8)
-    target, corner = np.empty(4, np.int32), np.empty(4, np.float32)
-    for y in range(h):
-        here, below = rows[y % 2], rows[(y + 1) % 2]
-        below[:] = 0
-        for x in range(w):
-            color, cell = inverse[y, x], 0
-            if own[color] >= 0:
-                indices[y, x] = own[color]
-                continue
-            for j in range(dimensions):
-                value = np.int32(table[j, color]) + ((here[x + 1, j] + 8) >> 4)
-                target[j] = min(max(value, low[j]), high[j])
-                cell = (cell << _CELL_BITS) | (target[j] >> _CELL_SHIFT)
-            if starts[cell] < 0:
-                for j in range(4):
-                    inside = target[j] >> _CELL_SHIFT << _CELL_SHIFT if j < dimensions else 0
-                    corner[j] = inside
-                _box_bounds(corner, corner + _CELL_WIDTH, palette, k, near, far)
-                count = _survivors(near, far, k, 1, kept, np.float32(3e38))
-                if used + k + 1 > lists.size:
-                    lists = np.concatenate((lists, np.empty_like(lists)))
-                starts[cell] = used
-                lists[used] = count
-                lists[used + 1 : used + 1 + count] = kept[:count]
-                used += count + 1
-            first = starts[cell]
-            best, smallest = 0, 1 << 30
-            for q in range(first + 1, first + 1 + lists[first]):
-                c = lists[q]
-                distance = 0
-                for j in range(dimensions):
-                    distance += (target[j] - entries[j, c]) ** 2
-                if distance < smallest:
-                    best, smallest = c, distance
-            indices[y, x] = best
-            for j in range(dimensions):
-                missed = np.float64(target[j] - entries[j, best])
-                error = np.int32(np.floor(missed * strength + 0.5))
-                here[x + 2, j] += 7 * error
-                below[x, j] += 3 * error
-                below[x + 1, j] += 5 * error
-                below[x + 2, j] += error
-    return indices
-
-
-@njit(nogil=True, cache=True)
-@no_type_check
-def blurred_moments(colors, inverse, indices, k, blur):
-    """Return what lies about each entry: other entries (k, k), the picture's colours (k, d)."""
-    h, w = inverse.shape
-    d, reach = colors.shape[1], blur.size // 2
-    levels = colors.astype(np.int64)
-    meetings, sums = np.zeros((k, k), np.int64), np.zeros((k, d), np.int64)
-    total = np.empty(d, np.int64)
-    for y in range(h):
-        for x in range(w):
-            entry = indices[y, x]
-            total[:] = 0
-            for v in range(max(0, y - reach), min(h, y + reach + 1)):
-                for u in range(max(0, x - reach), min(w, x + reach + 1)):
-                    weight = blur[v - y + reach] * blur[u - x + reach]
-                    meetings[entry, indices[v, u]] += weight
-                    for j in range(d):
-                        total[j] += weight * levels[inverse[v, u], j]
-            for j in range(d):
-                sums[entry, j] += total[j]
-    return meetings, sums

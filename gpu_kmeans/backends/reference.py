@@ -9,6 +9,7 @@ differences, added up dimension by dimension, never |x|^2 - 2xc + |c|^2, which c
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import BLUR, Accumulated, Problems
+from gpu_kmeans.backends import BLUR, DIFFUSION_ROWS, Accumulated, Problems
 from gpu_kmeans.distances import place_means
 
 PairDistances = Callable[[Tensor, Tensor], Tensor]
@@ -149,26 +150,51 @@ class ReferenceBackend:
         strength: float,
         own: Int[Tensor, " _n"],
     ) -> UInt8[Tensor, "h w"]:
-        """Diffuse errors along anti-diagonals, whose pixels do not depend on one another."""
-        h, w = inverse.shape
-        pixels, entries = colors.long()[inverse.long()], palette.long()
+        """Diffuse errors band by band."""
         low, high = colors.long().amin(dim=0), colors.long().amax(dim=0)
-        passed = torch.nn.functional.pad(torch.zeros_like(pixels), (0, 0, 1, 1, 0, 1))
-        indices = torch.zeros(h, w, dtype=torch.uint8, device=pixels.device)
-        for step in range(w + 2 * (h - 1)):
-            first = max(0, (step - w + 2) // 2)
-            y = torch.arange(first, min(h - 1, step // 2) + 1, device=pixels.device)
-            x = step - 2 * y
-            target = (pixels[y, x] + ((passed[y, x + 1] + 8) >> 4)).clamp(low, high)
-            entry = own.long()[inverse[y, x].long()]
-            chosen = sq_distances(target.float(), palette).argmin(dim=1).where(entry < 0, entry)
-            target = target.where(entry[:, None] < 0, entries[chosen])
-            indices[y, x] = chosen.to(torch.uint8)
-            missed = (target - entries[chosen]).double()
-            error = (missed * strength + 0.5).floor().long()  # whole numbers: no order matters
-            for down, right, sixteenths in DIFFUSION:
-                passed[y + down, x + 1 + right] += error * sixteenths
-        return indices
+        bands = [
+            _diffuse_band(
+                colors.long()[rows.long()], palette, strength, own.long()[rows.long()], (low, high)
+            )
+            for rows in inverse.split(DIFFUSION_ROWS)
+        ]
+        return torch.cat(bands)
+
+    def reconsider(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        indices: UInt8[Tensor, "h w"],
+        *,
+        strength: float,
+        own: Int[Tensor, " _n"],
+        sweeps: int,
+    ) -> UInt8[Tensor, "h w"]:
+        """Take every third pixel of every third row at a time: they do not see one another."""
+        (h, w), reach = inverse.shape, len(BLUR) // 2
+        pixels, entries = colors.long()[inverse.long()], palette.long()
+        is_free, chosen = own[inverse.long()] < 0, indices.long()
+        misses = torch.nn.functional.pad(
+            entries[chosen] - pixels, (0, 0, reach, reach, reach, reach)
+        )
+        inner = misses[reach : reach + h, reach : reach + w]
+        share = strength / BLUR[reach] ** 2
+        low, high = colors.amin(dim=0).long(), colors.amax(dim=0).long()
+        for turn in range(9 * sweeps):
+            mine = (slice(turn // 3 % 3, None, 3), slice(turn % 3, None, 3))
+            missed = torch.zeros_like(pixels[mine])
+            for down, right in itertools.product(range(2 * reach + 1), repeat=2):
+                if (down, right) != (reach, reach):
+                    about = misses[down : down + h, right : right + w][mine]
+                    missed += BLUR[down] * BLUR[right] * about
+            target = pixels[mine] - (missed.double() * share + 0.5).floor().long()
+            nearest = sq_distances(
+                target.clamp(low, high).float().reshape(-1, target.shape[2]), palette
+            ).argmin(dim=1)
+            chosen[mine] = nearest.reshape(target.shape[:2]).where(is_free[mine], chosen[mine])
+            inner[mine] = entries[chosen[mine]] - pixels[mine]
+        return chosen.to(torch.uint8)
 
     def blurred_moments(
         self,
@@ -253,6 +279,29 @@ def _block_moments(x: Tensor, y: Tensor, block: int) -> Tensor:
 def _sum_blocks(values: Tensor, block: int) -> Tensor:
     n, h, w = values.shape
     return values.reshape(n, h // block, block, w // block, block).sum(dim=(2, 4))
+
+
+def _diffuse_band(
+    pixels: Tensor, palette: Tensor, strength: float, own: Tensor, bounds: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Diffuse errors along anti-diagonals, whose pixels do not depend on one another."""
+    (h, w), entries = own.shape, palette.long()
+    passed = torch.nn.functional.pad(torch.zeros_like(pixels), (0, 0, 1, 1, 0, 1))
+    indices = torch.zeros(h, w, dtype=torch.uint8, device=pixels.device)
+    for step in range(w + 2 * (h - 1)):
+        first = max(0, (step - w + 2) // 2)
+        y = torch.arange(first, min(h - 1, step // 2) + 1, device=pixels.device)
+        x = step - 2 * y
+        target = (pixels[y, x] + ((passed[y, x + 1] + 8) >> 4)).clamp(*bounds)
+        entry = own[y, x]
+        chosen = sq_distances(target.float(), palette).argmin(dim=1).where(entry < 0, entry)
+        target = target.where(entry[:, None] < 0, entries[chosen])
+        indices[y, x] = chosen.to(torch.uint8)
+        missed = (target - entries[chosen]).double()
+        error = (missed * strength + 0.5).floor().long()  # whole numbers: no order matters
+        for down, right, sixteenths in DIFFUSION:
+            passed[y + down, x + 1 + right] += error * sixteenths
+    return indices
 
 
 def morton_codes(pixels: UInt8[Tensor, "n c"]) -> Int[Tensor, " n"]:

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 from visit import MINUS, encoded, photo
 
+from app.preferences import PREFERENCES
 from benchmarks import bench_page
 
 VENDOR = Path(__file__).parent / "vendor"
@@ -117,13 +118,24 @@ def test_what_the_server_chose_is_shown(visit):
 
 
 def test_dither_and_space_are_asked_for(visit):
-    visit.page.locator('input[name="space"][value="oklab"]').check()
+    visit.page.locator('input[name="space"][value="rgb"]').check()
     visit.page.locator("#dither").fill("0.5")
     expect(visit.page.locator("#curl")).to_contain_text("dither=0.5")
 
     assert query(visit.sent("/compress")[-1]) == {
-        "k": "64", "space": "oklab", "dither": "0.5", "curve": "false"
+        "k": "64", "space": "rgb", "dither": "0.5", "curve": "false"
     }  # fmt: skip
+
+
+def test_a_preference_sets_what_it_stands_for(visit):
+    assert visit.page.input_value("#dither") == "0.6"
+    assert "dither" not in query(visit.sent("/compress")[-1])
+
+    visit.page.locator('input[name="prefer"][value="bytes"]').check()
+    expect(visit.page.locator("#curl")).to_contain_text("prefer=bytes")
+
+    assert visit.page.input_value("#dither") == str(PREFERENCES["bytes"].dither).removesuffix(".0")
+    assert query(visit.sent("/compress")[-1]) == {"k": "64", "prefer": "bytes", "curve": "false"}
 
 
 def test_a_request_that_nobody_waits_for_is_cancelled(visit):

@@ -89,14 +89,20 @@ def diffuse(
     w,
     k,
     D: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Diffuse errors over one picture, all pixels with the same x + 2 y at a time.
+    """Diffuse errors over one band of ROWS rows, all pixels with the same x + 2 y at a time.
 
     They do not depend on one another; the four that pass errors on to them came before. One program
-    does it all, with a barrier after each step: no other way to order steps is sure to end.
+    does a band, with a barrier after each step: no other way to order steps is sure to end.
     """
     share = tl.load(strength)
+    top = tl.program_id(0).to(tl.int64) * ROWS
+    h = tl.minimum(ROWS, h - top)
+    inverse += top * w
+    indices += top * w
+    errors += top * w * D
     for step in range(w + 2 * (h - 1)):
         first = tl.maximum(0, (step - w + 2) // 2)
         last = tl.minimum(h - 1, step // 2)
@@ -160,6 +166,89 @@ def _leave(here, palette, chosen, target, j: tl.constexpr, entry, share, inside,
     level = tl.load(palette + chosen * D + j, mask=inside, other=0.0).to(tl.int32)
     missed = tl.where(entry < 0, target - level, 0).to(tl.float64)
     tl.store(here + j, tl.floor(missed * share + 0.5).to(tl.int32), mask=inside)
+
+
+@triton.jit(do_not_specialize=["h", "w", "k", "first_row", "first_column"])
+@no_type_check
+def reconsider(
+    colors,  # (n, D) float32: whole numbers
+    inverse,  # (h, w) int32
+    palette,  # (k, D) float32: whole numbers
+    own,  # (n,) int32: not negative where a colour's pixels stay as they are
+    blur,  # (2 REACH + 1,) int32
+    low,  # (D,) int32: of the picture's colours
+    high,  # (D,) int32
+    strength,  # (1,) float64: what each part of the others' misses counts
+    indices,  # (h, w) uint8, changed
+    first_row,
+    first_column,
+    h,
+    w,
+    k,
+    D: tl.constexpr,
+    REACH: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Choose again for every third pixel of every third row: none of them sees another."""
+    share = tl.load(strength)
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    across = (w - first_column + REACH) // (REACH + 1)
+    y = (first_row + place // across * (REACH + 1)).to(tl.int64)
+    x = (first_column + place % across * (REACH + 1)).to(tl.int64)
+    inside = y < h
+    color = tl.load(inverse + y * w + x, mask=inside, other=0)
+    inside &= tl.load(own + color, mask=inside, other=0) < 0
+    about = (inverse, indices, y, x, h, w, inside, low, high)
+    t0 = _wanted(colors, palette, blur, share, color, about, 0, D, REACH)
+    if D > 1:
+        t1 = _wanted(colors, palette, blur, share, color, about, 1, D, REACH)
+    if D > 2:
+        t2 = _wanted(colors, palette, blur, share, color, about, 2, D, REACH)
+    if D > 3:
+        t3 = _wanted(colors, palette, blur, share, color, about, 3, D, REACH)
+    smallest = tl.full((BLOCK,), float("inf"), tl.float32)
+    chosen = tl.zeros((BLOCK,), dtype=tl.int32)
+    for c in range(k):
+        difference = t0 - tl.load(palette + c * D)
+        distance = difference * difference
+        if D > 1:
+            difference = t1 - tl.load(palette + c * D + 1)
+            distance += difference * difference
+        if D > 2:
+            difference = t2 - tl.load(palette + c * D + 2)
+            distance += difference * difference
+        if D > 3:
+            difference = t3 - tl.load(palette + c * D + 3)
+            distance += difference * difference
+        chosen = tl.where(distance < smallest, c, chosen)
+        smallest = tl.minimum(distance, smallest)
+    tl.store(indices + y * w + x, chosen.to(tl.uint8), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _wanted(
+    colors, palette, blur, share, color, about, j: tl.constexpr, D: tl.constexpr,
+    REACH: tl.constexpr,
+):  # fmt: skip
+    """Return one coordinate of pixels less their share of what the others miss, on the grid."""
+    inverse, indices, y, x, h, w, inside, low, high = about
+    missed = tl.zeros_like(y)
+    for down in range(-REACH, REACH + 1):
+        for right in range(-REACH, REACH + 1):
+            v = y + down
+            u = x + right
+            is_other = (down != 0) | (right != 0)
+            there = inside & is_other & (v >= 0) & (v < h) & (u >= 0) & (u < w)
+            entry = tl.load(indices + v * w + u, mask=there, other=0).to(tl.int32)
+            level = tl.load(palette + entry * D + j, mask=there, other=0.0)
+            theirs = tl.load(inverse + v * w + u, mask=there, other=0).to(tl.int64)
+            level -= tl.load(colors + theirs * D + j, mask=there, other=0.0)
+            weight = tl.load(blur + down + REACH) * tl.load(blur + right + REACH)
+            missed += weight * level.to(tl.int64)
+    mine = tl.load(colors + color.to(tl.int64) * D + j, mask=inside, other=0.0).to(tl.int64)
+    wanted = mine - tl.floor(missed.to(tl.float64) * share + 0.5).to(tl.int64)
+    return tl.minimum(tl.maximum(wanted, tl.load(low + j)), tl.load(high + j)).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["h", "w", "k"])
