@@ -33,7 +33,7 @@ import torch
 from benchmarks import machine, pictures
 from benchmarks.report import Report, figure, parser, table
 
-SMALL, SMALLEST = (96, 128), (32, 48)
+SMALL, SMALLEST, TINY = (96, 128), (32, 48), (6, 8)  # the last for the interpreter
 BATCH = 64
 KS = (1, 2, 16, 64, 256)
 DIMENSIONS = (2, 3, 4, 16, 128)
@@ -70,12 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.interpreted and not has_gpu:
         os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
     backend = "cuda" if has_gpu or options.interpreted else "auto"
+    size = SMALLEST if options.quick else SMALL
+    if backend == "cuda" and not has_gpu:
+        size = TINY
     device = torch.device("cuda" if has_gpu else "cpu")
     facts = machine.describe(["numpy", "numba", "triton"]) | {"torch": torch.__version__}
     report = Report("On the GPU", facts | (_gpu_facts() if has_gpu else {"GPU": "none"}))
-    sections: list[Callable[[], None]] = [
-        lambda: _check(report, device, SMALLEST if options.quick else SMALL, backend)
-    ]
+    sections: list[Callable[[], None]] = [lambda: _check(report, device, size, backend)]
     if has_gpu:
         large = _picture(*pictures.HEADLINE)
         sections += [
@@ -158,15 +159,17 @@ def _check(
     report.say(f"\n## The answers of {where} against those of the reference on the CPU\n")
     small = _picture(*size)
     on: dict[str, Any] = {"device": device, "backend": backend}
+    ks = [k for k in KS if k <= len(small) * len(small[0]) // 6]  # fewer than there are colours
+    few = ks[-1] if size == TINY else 16
     results = {
-        **{f"quantize, k = {k}": _same_picture(small, k, **on) for k in KS},
-        "quantize, alpha": _same_picture(_with_alpha(small), 32, **on),
+        **{f"quantize, k = {k}": _same_picture(small, k, **on) for k in ks},
+        "quantize, alpha": _same_picture(_with_alpha(small), 2 * few, **on),
         "quantize, fewer colours than k": _same_picture(small // 128 * 128, 64, **on),
-        "quantize, oklab": _same_picture(small, 16, space="oklab", **on),
-        "quantize, dithered": _same_picture(small, 16, dither=0.75, **on),
-        "quantize, no refinement": _same_picture(small, 16, refine=0, **on),
-        "quantize_batch, each as alone": _same_batch(small, **on),
-        "elbow, a picture": _same_elbow(small, **on),
+        "quantize, oklab": _same_picture(small, few, space="oklab", **on),
+        "quantize, dithered": _same_picture(small, few, dither=0.75, **on),
+        "quantize, no refinement": _same_picture(small, few, refine=0, **on),
+        "quantize_batch, each as alone": _same_batch(small, few, **on),
+        "elbow, a picture": _same_elbow(small, few, **on),
         **{f"one Lloyd step, {d} dimensions, to rounding": _same_step(d, **on) for d in DIMENSIONS},
     }
     if device.type == "cuda":
@@ -212,23 +215,23 @@ def _equal(here: Any, there: Any) -> bool:
     return all(same) and here.wcss == there.wcss
 
 
-def _same_batch(pixels: np.ndarray, *, device: torch.device, backend: str) -> bool:
+def _same_batch(pixels: np.ndarray, k: int, *, device: torch.device, backend: str) -> bool:
     from gpu_kmeans import quantize, quantize_batch
 
     h, w, _ = pixels.shape
     cuts = [pixels, pixels[: h // 2], pixels[:, : w // 3], pixels[::-1]]
     tensors = [torch.from_numpy(cut.copy()).to(device) for cut in cuts]
-    together = quantize_batch(tensors, 16, backend=backend)
-    alone = [quantize(tensor.cpu(), 16) for tensor in tensors]
+    together = quantize_batch(tensors, k, backend=backend)
+    alone = [quantize(tensor.cpu(), k) for tensor in tensors]
     return all(_equal(a, b) for a, b in zip(together, alone, strict=True))
 
 
-def _same_elbow(pixels: np.ndarray, *, device: torch.device, backend: str) -> bool:
+def _same_elbow(pixels: np.ndarray, k_max: int, *, device: torch.device, backend: str) -> bool:
     from gpu_kmeans import elbow
 
     tensor = torch.from_numpy(pixels.copy())
-    here = elbow(tensor.to(device), 20, backend=backend)
-    there = elbow(tensor, 20, backend="reference")
+    here = elbow(tensor.to(device), k_max, backend=backend)
+    there = elbow(tensor, k_max, backend="reference")
     return here.ks == there.ks and here.wcss == there.wcss
 
 
