@@ -70,7 +70,8 @@ def map_pixels(
         engine: Who computes.
         histogram: The picture; with alpha wherever the palette has it.
         palette: Of as many channels as the histogram's colours.
-        labels: The entry nearest to each colour of the histogram.
+        labels: The entry nearest to each colour of the histogram; for a dithered picture without
+            alpha only those that are just a colour matter, and -1 will do for the others.
         space: Where colours are compared.
         dither: Strength, in [0, 1].
 

@@ -729,7 +729,9 @@ def _draw(
 ) -> QuantizedImage:
     """Map every pixel to the palette, drop computed entries without any, measure the result."""
     histogram = histogram.with_channels(palette.colors.shape[1])
-    if labels is None:
+    if labels is None and options.dither and histogram.colors.shape[1] == 3:  # noqa: PLR2004
+        labels = _own_entries(histogram, palette, torch.tensor(-1, device=palette.colors.device))
+    elif labels is None:
         labels = _nearest_entries(engine, histogram, palette, options.space)
     mapping = map_pixels(
         engine, histogram, palette, labels, space=options.space, dither=options.dither
@@ -772,10 +774,15 @@ def _nearest_entries(engine: Backend, histogram: Histogram, palette: Palette, sp
     if bool(shines.any()) and bool(palette.is_opaque.any()):  # opaque stays opaque
         rows = palette.is_opaque.nonzero()[:, 0]
         labels[shines] = rows[_nearest_rows(engine, features[shines], entries[rows])]
+    return _own_entries(histogram, palette, labels)
+
+
+def _own_entries(histogram: Histogram, palette: Palette, others: Tensor) -> Tensor:
+    """Find the entry that is just a colour's own, for each that has one; `others` say the rest."""
     names, order = morton_codes(palette.colors).sort()
     codes = morton_codes(histogram.colors)
     place = torch.searchsorted(names, codes).clamp(max=len(names) - 1)
-    return torch.where(names[place] == codes, order[place], labels)
+    return torch.where(names[place] == codes, order[place], others)
 
 
 def _nearest_rows(engine: Backend, features: Tensor, entries: Tensor) -> Tensor:
