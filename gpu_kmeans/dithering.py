@@ -27,7 +27,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend
-from gpu_kmeans.color import GRID, srgb8_to_features
+from gpu_kmeans.color import GRID
 from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import premultiplied
 from gpu_kmeans.palette import Palette, opaque_colors
@@ -84,7 +84,7 @@ def map_pixels(
         counts = torch.bincount(labels, histogram.counts.double(), len(palette.colors)).long()
         wcss = _weighted_wcss(histogram.colors, palette.colors, labels, histogram.counts)
         return Mapping(indices=nearest, counts=counts, wcss=wcss)
-    features, entries = srgb8_to_features(histogram.colors, space), palette.to_features(space)
+    features, entries = histogram.features(space), palette.to_features(space)
     inverse = histogram.inverse.reshape(h, w)
     is_own = (features == entries[labels]).all(dim=1)
     own = torch.where(is_own, labels, -1)
@@ -126,7 +126,7 @@ def adapt_palette(
     Returns:
         The palette; entries that meet are merged. Never raises.
     """
-    features = srgb8_to_features(histogram.colors, space)
+    features = histogram.features(space)
     inverse = _bands(histogram.inverse.reshape(histogram.shape[:2]))
     nobody = torch.full((len(features),), -1, device=features.device)
     fixed = palette.keep(torch.arange(len(palette.colors)) < kept)

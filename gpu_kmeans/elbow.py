@@ -28,7 +28,7 @@ from torch import Tensor
 
 from gpu_kmeans.backends import AheadBackend, Backend, Problems, backend_for
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, check_points
-from gpu_kmeans.color import STEPS, srgb8_to_features
+from gpu_kmeans.color import STEPS
 from gpu_kmeans.criteria import Criterion, judge, simplified_silhouette
 from gpu_kmeans.distances import (
     EUCLIDEAN,
@@ -182,7 +182,7 @@ def picture_curve(
     Returns:
         The curve. Never raises by itself.
     """
-    features = srgb8_to_features(histogram.colors, "rgb")
+    features = histogram.features("rgb")
     weights = histogram.counts.double()
     one = ([histogram.colors], [features], [weights])
     few, masses = coarsen_together(engine, *one, CURVE_POINTS)[0]

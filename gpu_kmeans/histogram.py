@@ -9,7 +9,7 @@ thousand cells of six bits a channel do, in a fifth of the time.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gpu_kmeans.backends import AheadBackend, Backend
 from gpu_kmeans.backends.reference import morton_codes
+from gpu_kmeans.color import srgb8_to_features
 
 __all__ = ["COARSE_POINTS", "Histogram", "coarsen", "coarsen_together"]
 
@@ -41,6 +42,13 @@ class Histogram:
     counts: Tensor
     inverse: Tensor
     shape: tuple[int, int, int]
+    _features: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def features(self, space: str) -> Tensor:
+        """Place the colours on the grid of a space, (n, c), once for all who ask. Never raises."""
+        if space not in self._features:
+            self._features[space] = srgb8_to_features(self.colors, space)
+        return self._features[space]
 
     @classmethod
     def from_pixels(cls, pixels: UInt8[Tensor, "h w c"], backend: Backend) -> "Histogram":

@@ -582,7 +582,9 @@ def _fit_group(
     visible = [slice(_reserved(histogram, options), None) for histogram in histograms]
     colors = [h.colors[rows] for h, rows in zip(histograms, visible, strict=True)]
     weights = [h.counts[rows].double() for h, rows in zip(histograms, visible, strict=True)]
-    features = [srgb8_to_features(of_one, options.space) for of_one in colors]
+    features = [
+        h.features(options.space)[rows] for h, rows in zip(histograms, visible, strict=True)
+    ]
     fine = engine.pack(features, weights, is_integral=True)
     if options.refine:
         target = max(COARSE_POINTS, POINTS_PER_CLUSTER * int(options.k))
@@ -677,7 +679,7 @@ def _with_opaque(
     computed = torch.arange(len(palette.colors), device=is_opaque.device) >= kept
     if not bool(is_opaque.any()) or not bool(computed.any()):
         return palette
-    features = srgb8_to_features(histogram.colors, space)
+    features = histogram.features(space)
     labels = _nearest_rows(engine, features, palette.to_features(space))
     counts, size = histogram.counts.double(), len(palette.colors)
     masses = torch.bincount(labels, counts, size)
@@ -768,7 +770,7 @@ def _nearest_entries(engine: Backend, histogram: Histogram, palette: Palette, sp
 
     Without that, colours that share a place on the grid of a space would be taken for one another.
     """
-    features, entries = srgb8_to_features(histogram.colors, space), palette.to_features(space)
+    features, entries = histogram.features(space), palette.to_features(space)
     labels = _nearest_rows(engine, features, entries)
     shines = opaque_colors(histogram.colors) & ~palette.is_opaque[labels]
     if bool(shines.any()) and bool(palette.is_opaque.any()):  # opaque stays opaque

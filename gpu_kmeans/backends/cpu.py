@@ -345,7 +345,10 @@ class _PixelWork:
     @classmethod
     def of(cls, colors: Tensor, inverse: Tensor, palette: Tensor) -> "_PixelWork":
         table, entries = _four_columns(colors), _four_columns(palette)
-        box = np.stack([table.min(axis=0), table.max(axis=0)]).astype(np.int64)
+        sides = [
+            (column.min(), column.max()) for column in table.T
+        ]  # along axis 0: 30 times slower
+        box = np.array(sides, np.int64).T
         for shift in range(dither_kernels.FINEST_SHIFT, 12):
             first, last = box >> shift
             counts = last - first + 1
