@@ -18,7 +18,7 @@ PINS := pyproject.toml constraints.txt
 EXTRAS := [dev,bench]
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-gpu test-ray test-abuse soak fuzz test-web screenshots setup check audit format bench bench-looks bench-page bench-ray bench-gpu constraints clean
+.PHONY: help run test test-gpu test-ray test-image test-abuse soak fuzz test-web screenshots setup check audit format bench bench-looks bench-page bench-ray bench-gpu constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-gpu: $(VENV)/.full ## Run the tests of the kernels on the GPU; `make test` 
 	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
 		|| { echo "torch sees no GPU here; make test runs the same tests without one"; exit 1; } >&2
 	$(BIN)/python -m pytest tests/test_cuda.py tests/test_cuda_compiled.py tests/test_backends.py $(ARGS)
+
+test-image: ## Build the container image, run it hardened, and test what it promises; needs root on Debian
+	$(PYTHON) tests/image
 
 test-web: $(VENV)/.full ## Run the tests of the page in headless Chromium
 	@command -v chromium >/dev/null \

@@ -305,11 +305,12 @@ def config() -> None:
 @main.command()
 @click.option("--host", envvar="GPU_KMEANS_HOST", default="127.0.0.1", show_default=True)
 @click.option("--port", envvar="GPU_KMEANS_PORT", default=8000, show_default=True)
-def health(host: str, port: int) -> None:
+@click.option("--ready", is_flag=True, help="ask whether it answers at full speed already")
+def health(host: str, port: int, *, ready: bool) -> None:
     """Ask a running service whether it lives; exit code 0 if so."""
     import urllib.request
 
-    url = f"http://{_ANY_ADDRESS.get(host, host)}:{port}/healthz"
+    url = f"http://{_ANY_ADDRESS.get(host, host)}:{port}/{'readyz' if ready else 'healthz'}"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=_HEALTH_TIMEOUT_S) as response:

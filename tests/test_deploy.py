@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,27 @@ def test_the_final_stage_installs_no_package():
     assert not re.search(r"\b(apt|apt-get|pip|gcc|build-essential)\b", commands)
 
 
+def test_the_image_is_labelled_with_its_version_and_its_source():
+    (labels,) = [text for word, text in final_stage() if word == "LABEL"]
+    arguments = dict(text.split("=") for word, text in final_stage() if word == "ARG")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert arguments["VERSION"] == project["version"]
+    assert 'image.version="${VERSION}"' in labels
+    assert 'image.revision="${REVISION}"' in labels
+    assert f'image.licenses="{project["license"]}"' in labels
+
+
+def test_the_kernels_run_as_what_they_were_compiled_for():
+    """Another processor, or other settings, and numba would compile them all again."""
+    wanted = re.compile(r"\b(NUMBA_\w+|MPLCONFIGDIR)=(\S*)")
+    builder, final = (wanted.findall(stage) for stage in DOCKERFILE.split("\nFROM ")[1:])
+
+    assert {"NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_CACHE_DIR"} < dict(builder).keys()
+    assert builder == final
+    assert len(re.findall(r"^ARG CPU=x86-64-v3$", DOCKERFILE, re.MULTILINE)) == 2
+
+
 def test_every_installation_is_pinned_or_brings_no_dependency():
     installs = re.findall(r"pip install[^;&]*", DOCKERFILE)
 
@@ -119,6 +141,8 @@ def test_a_service_has_limits_and_time_to_stop(name):
     (tmpfs,) = service["tmpfs"]
 
     assert service.keys() >= {"mem_limit", "pids_limit", "stop_grace_period"}
+    assert service["memswap_limit"] == service["mem_limit"]
+    assert {"max-size", "max-file"} <= service["logging"]["options"].keys()
     assert {"noexec", "nosuid", "nodev"} <= set(tmpfs.split(":")[1].split(","))
 
 
@@ -132,6 +156,12 @@ def test_a_service_has_longer_to_stop_than_its_requests_have_to_finish(name):
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_published_on_loopback_only(name):
     assert published(SERVICES[name]).startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_takes_its_settings_from_a_file_that_need_not_be_there(name):
+    assert SERVICES[name]["env_file"] == [{"path": "gpu-kmeans.env", "required": False}]
+    assert "gpu-kmeans.env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_no_two_services_share_a_port():
@@ -150,6 +180,16 @@ def test_only_the_gpu_service_reserves_a_device():
 
     assert device["capabilities"] == ["gpu"]
     assert "deploy" not in SERVICES["cpu"]
+
+
+def test_the_image_for_cuda_has_the_compiler_that_triton_asks_for_and_where_to_put_its_work():
+    assert SERVICES["gpu"]["build"]["args"]["BASE_IMAGE"] == "python:3.11-bookworm"
+    assert "BASE_IMAGE" not in SERVICES["cpu"]["build"]["args"]
+    assert "TRITON_CACHE_DIR=/var/cache/gpu-kmeans/" in DOCKERFILE
+
+
+def test_the_image_is_tested_where_every_change_is():
+    assert 'stage "make test-image" make test-image\n' in (ROOT / ".ci/run").read_text()
 
 
 @pytest.mark.parametrize(("name", "device"), [("cpu", "cpu"), ("gpu", "cuda")])

@@ -241,9 +241,12 @@ def test_serve_serves_until_it_is_told_to_stop(run):
         said = iter(process.stderr.readline, "")
         port = next(m[1] for line in said if (m := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
         healthy = run("health", "--port", port)
+        while (ready := run("health", "--ready", "--port", port)).exit_code:
+            assert "503" in ready.stderr
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
 
     assert healthy.exit_code == 0
     assert json.loads(healthy.stdout)["status"] == "ok"
+    assert ready.stdout == healthy.stdout
     assert process.returncode in {0, -signal.SIGTERM}
