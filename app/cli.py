@@ -308,6 +308,7 @@ def config() -> None:
 @click.option("--ready", is_flag=True, help="ask whether it answers at full speed already")
 def health(host: str, port: int, *, ready: bool) -> None:
     """Ask a running service whether it lives; exit code 0 if so."""
+    import urllib.error
     import urllib.request
 
     url = f"http://{_ANY_ADDRESS.get(host, host)}:{port}/{'readyz' if ready else 'healthz'}"
@@ -315,6 +316,9 @@ def health(host: str, port: int, *, ready: bool) -> None:
     try:
         with direct.open(url, timeout=_HEALTH_TIMEOUT_S) as response:
             click.echo(response.read())
+    except urllib.error.HTTPError as error:
+        with error:  # which holds the connection
+            raise click.ClickException(f"{url} answers {error.code}") from error
     except OSError as error:
         raise click.ClickException(f"{url} does not answer: {error}") from error
 

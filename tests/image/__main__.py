@@ -22,6 +22,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from building import (
+    HOME,
     ROOT,
     Builder,
     CannotRunError,
