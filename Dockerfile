@@ -54,7 +54,8 @@ RUN photo=/src/app/web/sample/flower.jpg \
     && gpu-kmeans compress "$photo" --output small.webp -k 8 \
     && gpu-kmeans elbow "$photo" --plot curve.svg --k-max 4 \
     && gpu-kmeans elbow "$photo" --plot curve.png --k-max 4 \
-    && gpu-kmeans palette "$photo" --output palette.json -k 8
+    && gpu-kmeans palette "$photo" --output palette.json -k 8 \
+    && printf '0,0\n0,1\n9,9\n9,8\n' | gpu-kmeans cluster - -k 2
 
 FROM ${BASE_IMAGE}
 ARG CPU=x86-64-v3
