@@ -151,7 +151,7 @@ def look_at_process(container: Container, user: str) -> str:
 def look_at_stop(container: Container) -> str:
     """SIGTERM with work under way: everything is answered, then it ends with 0."""
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        ask = [f"/compress?k=256&n_init=4&seed={seed}" for seed in range(AT_ONCE)]
+        ask = [f"/compress?k=256&n_init=2&seed={seed}" for seed in range(AT_ONCE)]
         answers = [threads.submit(container.ask, path, PHOTO) for path in ask]
         while b"gpu_kmeans_jobs %d.0\n" % AT_ONCE not in container.ask("/metrics"):
             expect(not any(answer.done() for answer in answers), "an answer came too early to tell")
