@@ -98,12 +98,13 @@ def coarsen(
     starts, shift = _finest_cells(colors.cpu().numpy())
     values, masses = features.cpu().numpy(), weights.cpu().numpy()
     columns = [np.add.reduceat(values[:, j] * masses, starts) for j in range(values.shape[1])]
-    sums, masses = np.stack(columns, axis=1), np.add.reduceat(masses, starts)
+    # One row a coordinate: numpy adds along rows, not along triples, several times faster.
+    sums, masses = np.stack(columns), np.add.reduceat(masses, starts)
     corners = colors[torch.from_numpy(starts).to(colors.device)] >> shift
     codes = morton_codes(corners).cpu().numpy()
     firsts = _merge_cells(codes, sums, masses, target, colors.shape[1])
-    total, mass = np.add.reduceat(sums, firsts, axis=0), np.add.reduceat(masses, firsts)
-    points = np.floor(total / mass[:, None] + 0.5)
+    total, mass = np.add.reduceat(sums, firsts, axis=1), np.add.reduceat(masses, firsts)
+    points = np.floor(total / mass + 0.5).T.copy()
     return torch.from_numpy(points).to(features), torch.from_numpy(mass).to(weights)
 
 
@@ -145,7 +146,7 @@ def _merge_cells(
     if len(codes) <= target:
         return np.arange(len(codes))
     levels = []
-    squares, counts = (sums**2).sum(axis=1) / masses, np.ones(len(codes), int)
+    squares, counts = (sums**2).sum(axis=0) / masses, np.ones(len(codes), int)
     while len(codes) > 1:
         codes = codes >> channels
         starts = _run_starts(codes)
@@ -154,8 +155,8 @@ def _merge_cells(
             codes[starts],
             *(np.add.reduceat(column, starts) for column in (masses, squares, counts)),
         )
-        sums = np.add.reduceat(sums, starts, axis=0)
-        scatter = squares - (sums**2).sum(axis=1) / masses
+        sums = np.add.reduceat(sums, starts, axis=1)
+        scatter = squares - (sums**2).sum(axis=0) / masses
         scatter[counts == 1] = 0  # nothing is merged, nothing scattered
         levels.append((scatter, children, counts))
     scatters = np.concatenate([scatter for scatter, _, _ in levels])

@@ -12,7 +12,9 @@ References:
         near it; which clusters are split is drawn with probability that grows with their gain.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -165,9 +167,20 @@ def breathe(
     plan = Breath(
         extra=extra, luck=luck, steps_in=STEPS_IN, steps_out=STEPS_OUT, still=STILL, reach=REACH
     )
-    if isinstance(engine, BreathingBackend) and engine.can_breathe(problem):
-        return engine.breathe(problem, centroids, wcss, plan)
+    quick = _breathing(engine)
+    if quick is not None and quick.can_breathe(problem):
+        return quick.breathe(problem, centroids, wcss, plan)
     return breathe_by_steps(engine, problem, centroids, wcss, plan)
+
+
+def _breathing(engine: Backend) -> BreathingBackend | None:
+    return cast("BreathingBackend", engine) if _can_breathe(type(engine)) else None
+
+
+@functools.cache
+def _can_breathe(kind: type) -> bool:
+    """Ask for the name alone: to ask a whole protocol each time takes a tenth of a breath."""
+    return hasattr(kind, "breathe")
 
 
 def breathe_by_steps(
