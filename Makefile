@@ -27,7 +27,7 @@ run: $(VENV)/.runtime ## Set up what is needed and serve on http://127.0.0.1:800
 	$(BIN)/gpu-kmeans serve $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: $(VENV)/.full ## Set everything up and run every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-gpu: $(VENV)/.full ## Run the tests of the kernels on the GPU; `make test` interprets them
 	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \

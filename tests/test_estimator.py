@@ -265,7 +265,9 @@ def given_first_rows(X, n_clusters, random_state):
     return X[:n_clusters]
 
 
-@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, sparse.csr_array], ids=str)
+@pytest.mark.parametrize(
+    "kind", [np.asarray, torch.from_numpy, sparse.csr_array], ids=["array", "tensor", "sparse"]
+)
 def test_a_callable_gives_the_first_centres(kind):
     X = blobs()
 
@@ -301,7 +303,9 @@ def test_given_centres_are_not_changed():
     np.testing.assert_array_equal(init, CENTERS + 1)
 
 
-@pytest.mark.parametrize("init", ["k-means++", "random", given_first_rows], ids=str)
+@pytest.mark.parametrize(
+    "init", ["k-means++", "random", given_first_rows], ids=["k-means++", "random", "callable"]
+)
 def test_a_whole_number_as_random_state_gives_the_same_bits_each_time(init):
     X = np.random.default_rng(0).normal(size=(500, 3))
 
