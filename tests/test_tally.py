@@ -99,13 +99,13 @@ def test_a_shared_palette_is_that_of_one_picture_of_all_pixels(space):
         assert shared.n_iter == alone.n_iter
 
 
-@pytest.mark.parametrize("k", ["elbow", "auto"])
-def test_k_is_chosen_as_for_one_picture(k):
+@pytest.mark.parametrize(("k", "options"), [("elbow", {"k_max": 8}), ("auto", {"min_psnr": 24})])
+def test_k_is_chosen_as_for_one_picture(k, options):
     parts = [photo(8), photo(7)]
 
-    shared = shared_palette(tally_of(*parts, capacity=10**6), k, k_max=8, min_psnr=24)
+    shared = shared_palette(tally_of(*parts, capacity=10**6), k, **options)
 
-    alone = quantize(in_one(*parts), k, k_max=8, min_psnr=24)
+    alone = quantize(in_one(*parts), k, **options)
     np.testing.assert_array_equal(shared.palette, alone.palette)
     assert (shared.k_reason, shared.psnr_db) == (alone.k_reason, alone.psnr_db)
 
