@@ -1,6 +1,7 @@
 """Asks for health every few milliseconds, in a process of its own: the attacker must not slow it.
 
-Prints a line for each answer, its status and its milliseconds, until its input is closed.
+Prints a line for each answer, its status and its milliseconds, until its input is closed, and one
+more: however short an attack, there is an answer from before it and one from its end.
 """
 
 import select
@@ -23,10 +24,14 @@ def ask(address):
 
 
 def main(host, port):
-    while not select.select([sys.stdin], [], [], EVERY_S)[0]:
+    is_over = False
+    while True:
         started_at = time.perf_counter()
         status = ask((host, int(port)))
-        print(status, 1e3 * (time.perf_counter() - started_at))
+        print(status, 1e3 * (time.perf_counter() - started_at), flush=True)
+        if is_over:
+            return
+        is_over = bool(select.select([sys.stdin], [], [], EVERY_S)[0])
 
 
 if __name__ == "__main__":

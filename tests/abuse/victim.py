@@ -154,6 +154,7 @@ def watched(victim, outcome):
 
     sampling = threading.Thread(target=sample)
     sampling.start()
+    probe.stdout.readline()  # from before the attack: now it may begin
     started_at = time.perf_counter()
     try:
         yield
