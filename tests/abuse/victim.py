@@ -148,7 +148,9 @@ def watched(victim, outcome):
     )
 
     def sample():
-        while not stop.wait(SAMPLE_EVERY_S):
+        is_over = False
+        while not is_over:
+            is_over = stop.wait(SAMPLE_EVERY_S)  # and once more, however short it was
             with contextlib.suppress(psutil.Error):
                 outcome.peak_mb = max(outcome.peak_mb, victim.memory_mb())
 
