@@ -1,7 +1,8 @@
 """What `prefer` stands for: the space and the dithering where a request names neither.
 
-On evidence: docs/decisions/0004-dithering.md. The library's own defaults are the exact answer of
-the textbook, rgb and no dithering, which `min_psnr` takes too: PSNR is what dithering costs.
+On evidence: docs/decisions/0007-what-is-preferred.md. The library's own defaults are the exact
+answer of the textbook, rgb and no dithering, which `min_psnr` takes too: PSNR is what dithering
+costs.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Counting colours and merging them into fewer points."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -170,3 +172,15 @@ def test_one_bright_pixel_does_not_merge_a_dark_picture_into_one_color():
     points, _ = coarsen(histogram.colors, features, histogram.counts.double(), 4096)
 
     assert 4000 < len(points) <= 4096
+
+
+def test_codes_of_pixels_take_little_memory_on_the_way():
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (200_000, 4), np.uint8))
+    morton_codes(pixels[:1])
+
+    tracemalloc.start()
+    morton_codes(pixels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 20 * len(pixels)  # the codes themselves are 8 bytes, and so is a channel's share

@@ -330,7 +330,7 @@ class BreathingBackend(Backend, Protocol):
     def breathe(
         self, problem: Problems, centroids: Float[Tensor, "k d"], wcss: float, plan: Breath
     ) -> tuple[Float[Tensor, "k d"], float]:
-        """Do as `gpu_kmeans.refinement.breathe` defines it, to the same bits."""
+        """Do as `gpu_kmeans.refinement.breathe_by_steps`, to the same bits."""
         ...
 
 

@@ -12,7 +12,6 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
@@ -320,7 +319,10 @@ def morton_codes(pixels: UInt8[Tensor, "n c"]) -> Int[Tensor, " n"]:
     c = pixels.shape[1]
     if pixels.device.type == "cpu":  # numpy, without torch's team of threads: see dithering.py
         columns, spread = pixels.numpy().T, _spread_levels(c).numpy()
-        return torch.from_numpy(np.sum([spread[j][columns[j]] for j in range(c)], axis=0))
+        whole = spread[0][columns[0]]
+        for column, table in zip(columns[1:], spread[1:], strict=True):
+            whole |= table[column]
+        return torch.from_numpy(whole)
     tables = _spread_levels(c).to(pixels.device)
     codes = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
     for j in range(c):

@@ -1,8 +1,7 @@
-"""One breath of the search, compiled: `gpu_kmeans.refinement.breathe` says what it is.
+"""One breath of the search, compiled: `gpu_kmeans.refinement.breathe_by_steps` defines it.
 
-A breath on 4,000 merged colours takes some 0.5 ms of arithmetic; called step by step from Python it
-took as much again. Every operation comes in the order of the definition, so the answer has its
-bits.
+On 4,096 merged colours of kodim03 with k = 64 it takes 0.8 ms, step by step from Python 1.3 ms.
+Every operation comes in the order of the definition, so the answer has its bits.
 """
 
 from typing import no_type_check
