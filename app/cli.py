@@ -17,10 +17,12 @@ from app.errors import BadParameter, ServiceError
 from app.options import (
     ClusterOptions,
     CompressOptions,
+    CubeOptions,
     ElbowOptions,
     Options,
     PaletteOptions,
-    PlotOptions,
+    StepsOptions,
+    TrapOptions,
     allowed,
     parse_options,
 )
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from app.engine import OnProgress
     from app.plots import PlotFormat
+    from app.plotting import Drawing
     from app.points import Points
     from app.schemas import (
         ClusterAnswer,
@@ -246,7 +249,8 @@ def cluster(
 @_SOURCE
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), required=True)
 @_table_options
-@_options(PlotOptions)
+@_options(TrapOptions, leave_out={"k"})
+@_options(StepsOptions, defaults={"k": f"{StepsOptions().k}; before-after {CompressOptions().k}"})
 def plot(kind: str, source: BinaryIO, output: Path, **given: Any) -> None:
     """Draw a picture or points, as .svg or .png; `elbow --plot` draws the curve.
 
@@ -255,27 +259,28 @@ def plot(kind: str, source: BinaryIO, output: Path, **given: Any) -> None:
     them) or trap (where many random and many k-means++ starts end). Points are CSV, in a file
     named .csv or with --columns, or JSON.
     """
-    from app.plots.requests import draw_comparison, draw_request
+    from app import plotting
+    from app.points import Points, looks_like_points
 
     _check_plot_name(output)
     table = _take_table_options(given)
-    options = _parse(PlotOptions, given)
+    kinds: dict[str, tuple[type[BaseModel], Callable[..., Coroutine[None, None, Drawing]]]] = {
+        "before-after": (CompressOptions, plotting.plot_comparison),
+        "cube": (CubeOptions, plotting.plot_cube),
+        "steps": (StepsOptions, plotting.plot_steps),
+        "trap": (TrapOptions, plotting.plot_trap),
+    }
+    model, draw = kinds[kind]
+    options = _parse(model, given)
     body = _picture_or_points(source, table)
-    plot_format: PlotFormat = "svg" if output.suffix.lower() == ".svg" else "png"
-    if kind != "before-after":
-        with _spoken_errors():
-            drawing = draw_request(kind, body, options, plot_format)
-    elif isinstance(body, bytes):
-        asked = parse_options(CompressOptions, [("k", f"{options.k}"), ("seed", f"{options.seed}")])
-        answer = _run(
-            lambda service, on_progress: service.compress(
-                body, asked, with_curve=False, on_progress=on_progress
-            )
-        )
-        drawing = draw_comparison(body, answer, plot_format)
-    else:
-        raise click.UsageError("before-after is of a picture, not of points")
-    _write(output, drawing)
+    is_points = isinstance(body, Points) or looks_like_points(body)
+    if kind not in (others := ("steps", "trap") if is_points else ("cube", "trap", "before-after")):
+        what = "points" if is_points else "a picture"
+        raise click.UsageError(f"{kind} is not of {what}: {_either(others)} for {what}")
+    drawing = _run(
+        lambda service, on_progress: draw(service, body, options, _format_of(output), on_progress)
+    )
+    _write(output, drawing.data)
 
 
 @main.command()
@@ -526,7 +531,15 @@ def _check_plot_name(path: Path) -> None:
 def _draw(answer: "ElbowAnswer", path: Path) -> None:
     from app.plots import draw_elbow
 
-    _write(path, draw_elbow(answer, "svg" if path.suffix.lower() == ".svg" else "png"))
+    _write(path, draw_elbow(answer, _format_of(path)))
+
+
+def _format_of(path: Path) -> "PlotFormat":
+    return "svg" if path.suffix.lower() == ".svg" else "png"
+
+
+def _either(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _write(path: Path, drawing: bytes) -> None:

@@ -10,7 +10,16 @@ from pydantic import BaseModel
 
 from app.codecs import MEDIA_TYPES
 from app.errors import PROBLEM_MEDIA_TYPE
-from app.options import ClusterOptions, CompressOptions, ElbowOptions, PaletteOptions, allowed
+from app.options import (
+    ClusterOptions,
+    CompressOptions,
+    CubeOptions,
+    ElbowOptions,
+    PaletteOptions,
+    StepsOptions,
+    TrapOptions,
+    allowed,
+)
 from app.schemas import (
     ClusterAnswer,
     CompressAnswer,
@@ -67,6 +76,15 @@ def _body(other: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _points_body(example: dict[str, Any]) -> dict[str, Any]:
+    content = {"schema": _POINTS["schema"], "example": example}
+    return {
+        "required": True,
+        "description": "Points as JSON, as they are or as the field `file` of a form.",
+        "content": {"application/json": content},
+    }
+
+
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {"model": Problem, "description": "Problem", "content": {PROBLEM_MEDIA_TYPE: {}}}
@@ -76,12 +94,13 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _door(
     options: type[BaseModel],
-    answer: type[BaseModel],
+    answer: type[BaseModel] | None,
     media_types: tuple[str, ...],
     other_bodies: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Describe one POST door: the keywords of its route."""
-    ok = {"model": answer, "content": dict.fromkeys(media_types, _BINARY)}
+    """Describe one POST door, whose answer may be JSON: the keywords of its route."""
+    ok: dict[str, Any] = {"content": dict.fromkeys(media_types, _BINARY)}
+    ok |= {"model": answer} if answer else {}
     return {
         "responses": {200: ok, **_problems(401, 408, 413, 415, 422, 429, 431, 500, 503, 504)},
         "openapi_extra": {
@@ -95,18 +114,19 @@ compress = _door(CompressOptions, CompressAnswer, tuple(dict.fromkeys(MEDIA_TYPE
 elbow = _door(
     ElbowOptions, ElbowAnswer, ("image/svg+xml", "image/png"), {"application/json": _POINTS}
 )
-_CLUSTERED = {
-    "schema": _POINTS["schema"],
-    "example": {"points": [[0, 0], [1, 0], [9, 9]], "k": 2, "metric": "cityblock"},
-}
 cluster = _door(ClusterOptions, ClusterAnswer, ("image/svg+xml", "image/png"))
-cluster["openapi_extra"]["requestBody"] = {
-    "required": True,
-    "description": "Points as JSON, as they are or as the field `file` of a form.",
-    "content": {"application/json": _CLUSTERED},
-}
+cluster["openapi_extra"]["requestBody"] = _points_body(
+    {"points": [[0, 0], [1, 0], [9, 9]], "k": 2, "metric": "cityblock"}
+)
 palette = _door(
     PaletteOptions, PaletteAnswer, ("text/css", "text/plain", "application/octet-stream")
 )
+_SQUARE = [[0, 0], [1, 0], [0, 9], [1, 9]]
+_DRAWINGS = ("image/png", "image/svg+xml")
+plot_comparison = _door(CompressOptions, None, _DRAWINGS)
+plot_cube = _door(CubeOptions, None, _DRAWINGS)
+plot_steps = _door(StepsOptions, None, _DRAWINGS)
+plot_steps["openapi_extra"]["requestBody"] = _points_body({"points": _SQUARE, "k": 2})
+plot_trap = _door(TrapOptions, None, _DRAWINGS, {"application/json": _POINTS})
 results: dict[str, Any] = {"responses": {304: {"description": "unchanged"}, **_problems(401, 404)}}
 readyz: dict[str, Any] = {"responses": {200: {"model": Health}, **_problems(503)}}

@@ -169,6 +169,11 @@ TargetError = Annotated[
 ]
 
 
+PlotK = Annotated[
+    int, Field(ge=1, le=256, description="how many colours or clusters"), Allowed("1..256")
+]
+
+
 _TARGETS = {"min_psnr", "min_quality", "max_bytes"}
 
 
@@ -217,24 +222,37 @@ class ClusterOptions(BaseModel):
     seed: Seed = 0
 
 
-class PlotOptions(BaseModel):
-    """What `gpu-kmeans plot` takes beside the picture or the points."""
+class CubeOptions(BaseModel):
+    """What the plot of a picture in the RGB cube takes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    k: Annotated[
-        int,
-        Field(ge=1, le=256, description="how many colours or clusters"),
-        Allowed("1..256"),
-    ] = 8
+    k: PlotK = 8
+    seed: Seed = 0
+
+
+class StepsOptions(BaseModel):
+    """What the plot of Lloyd's steps takes beside the points."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: PlotK = 8
     metric: Distance = "euclidean"
     p: P = 2.0
+    seed: Seed = 0
+
+
+class TrapOptions(BaseModel):
+    """What the plot of many starts takes: their seeds are 0, 1, 2, ..."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: PlotK = 8
     starts: Annotated[
         int,
-        Field(ge=2, le=10_000, description="starts of either kind, for the trap"),
-        Allowed("2..10000"),
+        Field(ge=2, le=500, description="starts of either kind, for the trap"),
+        Allowed("2..500"),
     ] = 100
-    seed: Seed = 0
 
 
 class PaletteOptions(BaseModel):

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 from pydantic import BaseModel
@@ -18,11 +17,24 @@ from app.observability import METRICS_MEDIA_TYPE, Metrics
 from app.options import (
     ClusterOptions,
     CompressOptions,
+    CubeOptions,
     ElbowOptions,
+    Options,
     PaletteOptions,
+    StepsOptions,
+    TrapOptions,
     parse_options,
 )
 from app.palettes import MEDIA_TYPES, write_palette
+from app.plotting import (
+    Drawing,
+    plot_clusters,
+    plot_comparison,
+    plot_cube,
+    plot_elbow,
+    plot_steps,
+    plot_trap,
+)
 from app.results import Kept, ResultCache
 from app.schemas import (
     ClusterAnswer,
@@ -38,7 +50,8 @@ from app.uploads import read_upload
 WEB = Path(__file__).parent / "web"
 _JSON = "application/json"
 _VARY = {"Vary": "Accept"}
-_PLOTS: dict[str, Literal["svg", "png"]] = {"image/svg+xml": "svg", "image/png": "png"}
+PlotFormat = Literal["svg", "png"]
+_PLOTS: dict[str, PlotFormat] = {"image/png": "png", "image/svg+xml": "svg"}
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -47,6 +60,7 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 router = APIRouter()
+T = TypeVar("T")
 Answer = TypeVar("Answer", CompressAnswer, ElbowAnswer, PaletteAnswer, ClusterAnswer)
 
 
@@ -81,7 +95,7 @@ async def elbow(request: Request, service: ServiceDep) -> Response:
     kept = await _answer(request, f"elbow {_words(options)}", upload.body, ElbowAnswer, compute)
     if media_type == _JSON:
         return _json_response(kept)
-    return Response(await _draw(kept.answer, media_type), media_type=media_type, headers=_VARY)
+    return await _plot_response(request, media_type, partial(plot_elbow, service, kept.answer))
 
 
 @router.post("/cluster", **openapi.cluster)
@@ -95,10 +109,8 @@ async def cluster(request: Request, service: ServiceDep) -> Response:
     kept = await _answer(request, question, upload.body, ClusterAnswer, compute)
     if media_type == _JSON:
         return _json_response(kept)
-    from app.plots.requests import draw_clusters
-
-    drawing = await to_thread.run_sync(draw_clusters, upload.body, kept.answer, _PLOTS[media_type])
-    return Response(drawing, media_type=media_type, headers=_VARY)
+    draw = partial(plot_clusters, service, upload.body, kept.answer)
+    return await _plot_response(request, media_type, draw)
 
 
 @router.post("/palette", **openapi.palette)
@@ -117,6 +129,30 @@ async def palette(request: Request, service: ServiceDep) -> Response:
         media_type=MEDIA_TYPES[options.format],
         headers={"Content-Disposition": name},
     )
+
+
+@router.post("/plots/before-after", response_class=Response, **openapi.plot_comparison)
+async def before_after(request: Request, service: ServiceDep) -> Response:
+    """Draw a picture beside what `/compress` makes of it by the same parameters: PNG or SVG."""
+    return await _plot(request, CompressOptions, partial(plot_comparison, service))
+
+
+@router.post("/plots/cube", response_class=Response, **openapi.plot_cube)
+async def cube(request: Request, service: ServiceDep) -> Response:
+    """Draw the colours of a picture in the RGB cube, with their centroids: PNG or SVG."""
+    return await _plot(request, CubeOptions, partial(plot_cube, service))
+
+
+@router.post("/plots/steps", response_class=Response, **openapi.plot_steps)
+async def steps(request: Request, service: ServiceDep) -> Response:
+    """Draw Lloyd's iteration on points in the plane, from random ones of them: PNG or SVG."""
+    return await _plot(request, StepsOptions, partial(plot_steps, service))
+
+
+@router.post("/plots/trap", response_class=Response, **openapi.plot_trap)
+async def trap(request: Request, service: ServiceDep) -> Response:
+    """Draw where many random and many k-means++ starts end: PNG or SVG."""
+    return await _plot(request, TrapOptions, partial(plot_trap, service))
 
 
 @router.get("/results/{key}", **openapi.results)
@@ -191,7 +227,31 @@ async def _answer(
     return await results.answer(question, body, model, observed)
 
 
-async def _in_time(answering: Awaitable[Answer], limit_s: float) -> Answer:
+async def _plot(
+    request: Request,
+    model: type[Options],
+    draw: Callable[[bytes, Options, PlotFormat], Awaitable[Drawing]],
+) -> Response:
+    upload = await read_upload(request)
+    options = parse_options(model, upload.fields)
+    media_type = preferred(request.headers.get("accept", ""), [*_PLOTS])
+    limit_s = request.app.state.compute_timeout_s
+    drawing = await _in_time(draw(upload.body, options, _PLOTS[media_type]), limit_s)
+    metrics: Metrics = request.app.state.metrics
+    metrics.stages(drawing.timing_ms.model_dump())
+    headers = _VARY | {"Server-Timing": _server_timing(drawing.timing_ms)}
+    return Response(drawing.data, media_type=media_type, headers=headers)
+
+
+async def _plot_response(
+    request: Request, media_type: str, draw: Callable[[PlotFormat], Awaitable[bytes]]
+) -> Response:
+    """Draw an answer that is known, within a deadline of its own."""
+    drawn = await _in_time(draw(_PLOTS[media_type]), request.app.state.compute_timeout_s)
+    return Response(drawn, media_type=media_type, headers=_VARY)
+
+
+async def _in_time(answering: Awaitable[T], limit_s: float) -> T:
     """Answer within the deadline, all waiting included; work that is left behind ends."""
     try:
         async with asyncio.timeout(limit_s):
@@ -231,9 +291,3 @@ def _names(kept: Kept[Any], form: str) -> dict[str, str]:
 
 def _server_timing(timing: Timing) -> str:
     return ", ".join(f"{stage};dur={ms:g}" for stage, ms in timing.model_dump().items())
-
-
-async def _draw(answer: ElbowAnswer, media_type: str) -> bytes:
-    from app.plots import draw_elbow  # half a second of imports that only plots need
-
-    return await to_thread.run_sync(draw_elbow, answer, _PLOTS[media_type])

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import numpy as np
 from anyio import CapacityLimiter, to_thread
 
 from app.codecs import DecodedPicture
-from app.compression import Compression
+from app.compression import Compression, Made
 from app.decoder import Decoder
 from app.delivery import Delivery, deliver, pixels_for
 from app.engine import ClusterJob, Compute, ElbowJob, OnProgress, Outcome, QuantizeJob
@@ -77,12 +77,14 @@ class Service:
         decoder: Turns bytes into pixels, for which it holds room, and JSON into points.
         max_points_bytes: Longest table of points, as JSON.
         threads: How many pictures may be encoded at once.
+        drawing: How many plots may be drawn at once: one, as they share their fonts and settings.
     """
 
     compute: Compute
     decoder: Decoder
     max_points_bytes: int
     threads: CapacityLimiter
+    drawing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
     async def compress(
         self,
@@ -101,26 +103,30 @@ class Service:
         Raises:
             ServiceError: The picture does not decode, or an option does not fit it.
         """
-        async with self._decoded(encoded) as (picture, decode_ms):
-            return await self._compress(
+        async with self.decoded(encoded) as (picture, decode_ms):
+            made = await self.reduce(
                 picture,
-                decode_ms,
                 options,
                 with_curve=with_curve,
                 is_shared=is_shared,
                 on_progress=on_progress,
             )
+            return _describe_made(picture, made, decode_ms, with_curve=with_curve)
 
-    async def _compress(
+    async def reduce(
         self,
         picture: DecodedPicture,
-        decode_ms: float,
         options: CompressOptions,
         *,
-        with_curve: bool,
-        is_shared: bool,
-        on_progress: OnProgress | None,
-    ) -> CompressAnswer:
+        with_curve: bool = False,
+        is_shared: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Made:
+        """Give a decoded picture in k colours, and the file that goes back; see `compress`.
+
+        Raises:
+            ServiceError: An option does not fit the picture.
+        """
         pixels = pixels_for(picture, options.format)
         if is_shared:
             pixels = _with_alpha(pixels)
@@ -139,28 +145,9 @@ class Service:
             asked = options.model_copy(update={"effort": effort})
             return await self._delivered(picture, image, asked)
 
-        made = await Compression(
+        return await Compression(
             picture=picture, options=options, job=job, compute=self.compute, deliver=write
         ).run()
-        outcome, file, quantized = made.outcome, made.file, made.outcome.result
-        described = _colors(picture, outcome)
-        warnings = (*described["warnings"], *file.warnings)
-        truth = {"wcss": file.wcss, "psnr_db": file.psnr_db, "warnings": warnings}
-        if file.kept_original and quantized.quality is not None:
-            truth["quality"] = 100.0
-        return CompressAnswer(
-            **(described | truth),
-            image=EncodedPicture(
-                data=file.data,
-                media_type=file.media_type,
-                width=picture.width,
-                height=picture.height,
-                bytes=len(file.data),
-            ),
-            kept_original=file.kept_original,
-            wcss_curve=_curve(quantized.curve) if with_curve and quantized.curve else None,
-            timing_ms=_timing(outcome, decode_ms, made.encode_ms),
-        )
 
     async def palette(
         self, encoded: bytes, options: PaletteOptions, *, on_progress: OnProgress | None = None
@@ -170,7 +157,7 @@ class Service:
         Raises:
             ServiceError: The picture does not decode, or an option does not fit it.
         """
-        async with self._decoded(encoded) as (picture, decode_ms):
+        async with self.decoded(encoded) as (picture, decode_ms):
             return await self._palette(picture, decode_ms, options, on_progress)
 
     async def _palette(
@@ -184,7 +171,7 @@ class Service:
         job = QuantizeJob(pixels=picture.pixels, options=keywords, on_progress=on_progress)
         outcome = await self.compute(job)
         return PaletteAnswer(
-            **_colors(picture, outcome), timing_ms=_timing(outcome, decode_ms, encode_ms=0.0)
+            **_colors(picture, outcome), timing_ms=timing(outcome, decode_ms, encode_ms=0.0)
         )
 
     async def elbow(
@@ -195,7 +182,7 @@ class Service:
         Raises:
             ServiceError: The body is neither, or an option does not fit it.
         """
-        async with self._source(body) as (source, decode_ms):
+        async with self.source(body) as (source, decode_ms):
             return await self._elbow(source, decode_ms, options, on_progress)
 
     async def _elbow(
@@ -225,7 +212,7 @@ class Service:
             engine=CurveEngine(
                 device=outcome.device, backend=_backend(outcome, options), version=__version__
             ),
-            timing_ms=_timing(outcome, decode_ms, encode_ms=0.0),
+            timing_ms=timing(outcome, decode_ms, encode_ms=0.0),
             warnings=(
                 *_notes(source),
                 *curve.warnings,
@@ -246,7 +233,7 @@ class Service:
         Raises:
             ServiceError: The body is no table of points as JSON, or an option does not fit it.
         """
-        points, read_ms = (body, 0.0) if isinstance(body, Points) else await self._table(body)
+        points, read_ms = await self.table(body)
         options = add_options(options, points.parameters)
         n, d = points.points.shape
         if isinstance(options.k, int) and options.k > n and "k" in options.model_fields_set:
@@ -264,32 +251,43 @@ class Service:
         return ClusterAnswer(
             **described,
             input=PointsInput(points=n, dimensions=d),
-            timing_ms=_timing(outcome, read_ms, encode_ms),
+            timing_ms=timing(outcome, read_ms, encode_ms),
         )
 
     @asynccontextmanager
-    async def _source(
+    async def source(
         self, body: bytes | Points
     ) -> AsyncIterator[tuple[DecodedPicture | Points, float]]:
-        """Read a picture or points, whichever came."""
-        if isinstance(body, Points):
-            yield body, 0.0
+        """Read a picture or points, whichever came, and say how many milliseconds it took.
+
+        Raises:
+            ServiceError: The body is neither.
+        """
+        if isinstance(body, Points) or looks_like_points(body):
+            yield await self.table(body)
             return
-        if looks_like_points(body):
-            yield await self._table(body)
-            return
-        async with self._decoded(body) as decoded:
+        async with self.decoded(body) as decoded:
             yield decoded
 
     @asynccontextmanager
-    async def _decoded(self, encoded: bytes) -> AsyncIterator[tuple[DecodedPicture, float]]:
-        """Decode a picture, hold room for it, and say how many milliseconds it took."""
+    async def decoded(self, encoded: bytes) -> AsyncIterator[tuple[DecodedPicture, float]]:
+        """Decode a picture, hold room for it, and say how many milliseconds it took.
+
+        Raises:
+            ServiceError: It does not decode, or there is no room.
+        """
         started_at = time.perf_counter()
         async with self.decoder.decoded(encoded) as picture:
             yield picture, 1e3 * (time.perf_counter() - started_at)
 
-    async def _table(self, body: bytes) -> tuple[Points, float]:
-        """Read points, and say how many milliseconds it took."""
+    async def table(self, body: bytes | Points) -> tuple[Points, float]:
+        """Read points, as JSON or read already, and say how many milliseconds it took.
+
+        Raises:
+            ServiceError: The body is too long, or no table of points.
+        """
+        if isinstance(body, Points):
+            return body, 0.0
         if len(body) > self.max_points_bytes:
             raise BodyTooLarge(
                 f"Points may take {self.max_points_bytes:,} bytes; these take {len(body):,}.",
@@ -313,6 +311,12 @@ class Service:
             is_wanted = False
             work.add_done_callback(lambda left: left.cancelled() or left.exception())
             raise
+
+    async def draw(self, step: Callable[..., bytes], *arguments: object) -> tuple[bytes, float]:
+        """Draw a plot in a worker thread; give its file and the milliseconds it took."""
+        started_at = time.perf_counter()
+        drawing = await to_thread.run_sync(partial(step, *arguments), limiter=self.drawing)
+        return drawing, 1e3 * (time.perf_counter() - started_at)
 
     async def _timed(self, step: Callable[..., T], *arguments: object) -> tuple[T, float]:
         """Run a step in a worker thread; give its result and its milliseconds."""
@@ -376,6 +380,30 @@ def _colors(picture: DecodedPicture, outcome: Outcome[QuantizedImage]) -> dict[s
         ),
         "warnings": (*picture.warnings, *quantized.warnings, *outcome.warnings),
     }
+
+
+def _describe_made(
+    picture: DecodedPicture, made: Made, decode_ms: float, *, with_curve: bool
+) -> CompressAnswer:
+    outcome, file, quantized = made.outcome, made.file, made.outcome.result
+    described = _colors(picture, outcome)
+    warnings = (*described["warnings"], *file.warnings)
+    truth = {"wcss": file.wcss, "psnr_db": file.psnr_db, "warnings": warnings}
+    if file.kept_original and quantized.quality is not None:
+        truth["quality"] = 100.0
+    return CompressAnswer(
+        **(described | truth),
+        image=EncodedPicture(
+            data=file.data,
+            media_type=file.media_type,
+            width=picture.width,
+            height=picture.height,
+            bytes=len(file.data),
+        ),
+        kept_original=file.kept_original,
+        wcss_curve=_curve(quantized.curve) if with_curve and quantized.curve else None,
+        timing_ms=timing(outcome, decode_ms, made.encode_ms),
+    )
 
 
 def _picture_input(picture: DecodedPicture) -> PictureInput:
@@ -457,7 +485,8 @@ def _without_effect(options: ElbowOptions) -> tuple[str, ...]:
     return (f"no effect on the curve: {', '.join(names)}",) if names else ()
 
 
-def _timing(outcome: Outcome[Any], decode_ms: float, encode_ms: float) -> Timing:
+def timing(outcome: Outcome[Any], decode_ms: float, encode_ms: float) -> Timing:
+    """Say where the time of an answer went. Never raises."""
     return Timing(
         queue=round(outcome.queue_ms, 3),
         decode=round(decode_ms, 3),

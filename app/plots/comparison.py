@@ -1,5 +1,7 @@
 """Before and after, side by side, with sizes."""
 
+from itertools import product
+
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
@@ -7,7 +9,11 @@ from matplotlib.figure import Figure
 from app.plots.drawing import INK
 
 _WIDTH = 11.0  # inches
-_CAPTION = 0.9  # inches of text and palette below the pictures
+_CAPTION = 0.9  # inches of text and palette
+_TALLEST, _LOWEST = 11.0, 0.5  # inches of a picture, however narrow or wide it is
+_STRIP = 0.06  # height of the palette, of the figure's width / 2
+_MOST_PIXELS = 1600  # on either side: twice what the figure has dots for
+_RGB = 3  # channels before alpha
 
 
 def comparison_figure(
@@ -30,11 +36,12 @@ def comparison_figure(
         A figure 11 inches wide. Never raises.
     """
     h, w = before.shape[:2]
-    figure = Figure(figsize=(_WIDTH, _WIDTH / 2 * h / w + _CAPTION), layout="constrained")
-    grid = figure.add_gridspec(2, 2, height_ratios=[h, w * 0.06])
+    height = min(max(_WIDTH / 2 * h / w, _LOWEST), _TALLEST)
+    figure = Figure(figsize=(_WIDTH, height + _CAPTION), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=[height, _WIDTH / 2 * _STRIP])
     for i, (picture, caption) in enumerate(zip((before, after), captions, strict=True)):
         axes = figure.add_subplot(grid[0, i])
-        axes.imshow(picture, interpolation="none")
+        axes.imshow(_reduced(picture), interpolation="none")
         axes.set_title(caption, color=INK, fontsize=11)
         axes.axis("off")
     strip = figure.add_subplot(grid[1, :])
@@ -44,3 +51,20 @@ def comparison_figure(
     strip.set_xlim(0, 1)
     strip.axis("off")
     return figure
+
+
+def _reduced(picture: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
+    """Average squares of pixels until there are no more than can be seen."""
+    n = -(-max(picture.shape[:2]) // _MOST_PIXELS)
+    down, across = (min(n, side) for side in picture.shape[:2])
+    h, w = picture.shape[0] // down, picture.shape[1] // across
+    has_alpha = picture.shape[2] > _RGB
+    colors, alpha = np.zeros((h, w, _RGB), np.float32), np.zeros((h, w, 1), np.float32)
+    for i, j in product(range(down), range(across)):
+        part = picture[i::down, j::across][:h, :w]
+        mass = part[..., _RGB:].astype(np.float32) if has_alpha else np.float32(1)
+        colors += part[..., :_RGB] * mass  # of what is transparent there is nothing to be seen
+        alpha += mass
+    colors /= np.maximum(alpha, 1)
+    parts = [colors, alpha / (down * across)] if has_alpha else [colors]
+    return np.concatenate(parts, axis=2).round().astype(np.uint8)

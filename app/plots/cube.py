@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Float, Num, UInt8
 from matplotlib.figure import Figure
 
-from app.plots.drawing import INK
+from app.plots.drawing import INK, MOST_POINTS, sample_rows
 
-_MOST_POINTS = 4000  # more hide one another, and make an SVG of megabytes
+_RGB = 3  # channels before alpha
 _SIZES = (30.0, 400.0)  # of a centroid, in square points: from one pixel to all of them
 
 
@@ -20,24 +20,25 @@ def cube_figure(
     """Draw colours where they are in the RGB cube, each in its own colour.
 
     Args:
-        pixels: sRGB; of more than 4,000 a sample is drawn.
-        centroids: sRGB 0..255.
+        pixels: sRGB, perhaps with alpha; of more than 4,000 a sample is drawn, and nothing of what
+            is fully transparent.
+        centroids: sRGB 0..255, with alpha where the pixels have it.
         counts: Pixels of each, which set the size it is drawn in.
         seed: Of the sample.
 
     Returns:
         A figure of 6.5 x 6 inches. Never raises.
     """
-    colors = pixels.reshape(-1, pixels.shape[2])[:, :3]
-    if len(colors) > _MOST_POINTS:
-        rows = np.random.default_rng(seed).choice(len(colors), _MOST_POINTS, replace=False)
-        colors = colors[rows]
+    colors, shown = pixels.reshape(-1, pixels.shape[2]), np.ones(len(centroids), bool)
+    if pixels.shape[2] > _RGB:
+        colors, shown = colors[colors[:, _RGB] > 0], centroids[:, _RGB] > 0
+    colors = colors[sample_rows(len(colors), MOST_POINTS, seed), :_RGB]
+    middle = np.clip(centroids[shown, :_RGB], 0, 255)
     figure = Figure(figsize=(6.5, 6), layout="constrained")
     axes = figure.add_subplot(projection="3d", computed_zorder=False)
     axes.scatter(*colors.T, c=colors / 255, s=6, alpha=0.6, linewidths=0)
     small, large = _SIZES
-    sizes = small + (large - small) * np.sqrt(counts / counts.sum())
-    middle = np.clip(centroids[:, :3], 0, 255)
+    sizes = small + (large - small) * np.sqrt(counts[shown] / counts.sum())
     axes.scatter(
         *middle.T, c=middle / 255, s=sizes, edgecolors=INK, linewidths=1.2, depthshade=False
     )
@@ -48,5 +49,5 @@ def cube_figure(
     ):
         set_label(name)
         set_limit(0, 255)
-    axes.set_title(f"Colours of the picture, and their {len(centroids)} centroids", color=INK)
+    axes.set_title(f"Colours of the picture, and their {len(middle)} centroids", color=INK)
     return figure

@@ -1,6 +1,7 @@
 """The random-initialization trap: where many random and many k-means++ starts end."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -9,6 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from app.plots.drawing import ACCENT, INK, LINE, plain_axes
 from gpu_kmeans import kmeans
+from gpu_kmeans.progress import Progress, part_of
 
 _CAUGHT = 1.01  # times the best WCSS seen: above, the start has led to another optimum
 
@@ -44,6 +46,7 @@ def try_starts(
     *,
     starts: int = 100,
     weights: Num[np.ndarray, " n"] | None = None,
+    on_progress: Progress | None = None,
 ) -> Starts:
     """Fit from many starts of either kind, with the seeds 0, 1, 2, ...
 
@@ -52,6 +55,7 @@ def try_starts(
         k: Clusters.
         starts: How many of either kind.
         weights: How much each point counts.
+        on_progress: Told the share of the work done; what it raises ends the work.
 
     Returns:
         The final WCSS of each.
@@ -59,12 +63,12 @@ def try_starts(
     Raises:
         InputError: See `gpu_kmeans.kmeans`.
     """
-    random, plus = (
-        np.array(
-            [kmeans(points, k, weights=weights, init=init, seed=s).wcss for s in range(starts)]
-        )
-        for init in ("random", "k-means++")
-    )
+    found: dict[str, list[float]] = {"random": [], "k-means++": []}
+    for i, (seed, init) in enumerate(product(range(starts), found)):
+        report = None if on_progress is None else part_of(on_progress, i, 2 * starts)
+        fit = kmeans(points, k, weights=weights, init=init, seed=seed, on_progress=report)
+        found[init].append(fit.wcss)
+    random, plus = map(np.array, found.values())
     return Starts(k=k, random=random, plus=plus)
 
 
@@ -79,9 +83,10 @@ def starts_figure(starts: Starts) -> Figure:
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = plain_axes(figure.add_subplot())
-    scale = starts.best or 1.0
-    values = [starts.random / scale, starts.plus / scale]
-    bins = np.linspace(1, max(1.02, float(np.max(np.concatenate(values)))), 31)
+    best = starts.best
+    values = [starts.random / (best or 1), starts.plus / (best or 1)]
+    least = 1 if best else 0  # there are no multiples of a WCSS of 0
+    bins = np.linspace(least, max(least + 0.02, float(np.max(np.concatenate(values)))), 31)
     names, caught = ("random", "k-means++"), starts.caught()
     axes.hist(
         values,
@@ -97,7 +102,7 @@ def starts_figure(starts: Starts) -> Figure:
     axes.set_title(
         f"Where {len(starts.random)} starts of either kind end, k = {starts.k}", color=INK
     )
-    axes.set_xlabel("final WCSS / the best seen")
+    axes.set_xlabel("final WCSS / the best seen" if best else "final WCSS")
     axes.set_ylabel("share of the starts")
     axes.legend(frameon=False)
     return figure

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from app.plots.drawing import ACCENT, CLUSTERS, INK, plain_axes
-from gpu_kmeans import KMeansResult, ShapeError, kmeans
+from app.plots.drawing import ACCENT, CLUSTERS, INK, MOST_POINTS, plain_axes, sample_rows
+from gpu_kmeans import ShapeError, kmeans
 from gpu_kmeans.distances import distances
+from gpu_kmeans.progress import Progress, part_of
 
 _PANEL = 2.9  # inches
 _COLUMNS = 4
@@ -39,18 +40,23 @@ def take_steps(
     points: Float[np.ndarray, "n 2"],
     first: Float[np.ndarray, "k 2"],
     *,
+    weights: Num[np.ndarray, " n"] | None = None,
     metric: str = "euclidean",
     p: float = 2.0,
     max_iter: int = 100,
+    on_progress: Progress | None = None,
 ) -> list[Step]:
     """Run Lloyd's iteration from given centroids, and keep what it does.
 
     Args:
         points: In the plane.
         first: Where the centroids start.
+        weights: How much each point counts.
         metric: As in `gpu_kmeans.kmeans`.
         p: Likewise.
         max_iter: The most iterations.
+        on_progress: Told the share of the work done, if it takes all iterations; what it raises
+            ends the work.
 
     Returns:
         Every step, from the first centroids to where nothing moves any more.
@@ -59,16 +65,28 @@ def take_steps(
         InputError: See `gpu_kmeans.kmeans`.
     """
     steps: list[Step] = []
+    centroids = first
     for n_iter in range(1, max_iter + 1):
+        report = None if on_progress is None else part_of(on_progress, n_iter - 1, max_iter)
         result = kmeans(
-            points, len(first), init=first, metric=metric, p=p, max_iter=n_iter, tol=0.0
+            points,
+            len(centroids),
+            weights=weights,
+            init=centroids,
+            metric=metric,
+            p=p,
+            max_iter=1,
+            tol=0.0,
+            on_progress=report,
         )
         if not steps:
             away = distances(torch.from_numpy(points), torch.from_numpy(first), metric, p)
             labels = away.argmin(dim=1).numpy()
             start = Step(n_iter=0, centroids=first, labels=labels, wcss=result.wcss_history[0])
             steps.append(start)
-        steps.append(_step(result))
+        centroids = np.asarray(result.centroids)
+        labels = np.asarray(result.labels)
+        steps.append(Step(n_iter=n_iter, centroids=centroids, labels=labels, wcss=result.wcss))
         if result.converged:
             break
     return steps
@@ -80,7 +98,7 @@ def steps_figure(
     """Draw steps side by side, with the way each centroid has come.
 
     Args:
-        points: In the plane.
+        points: In the plane; of more than 4,000 a sample is drawn.
         steps: As `take_steps` gives them; of more than eight, the first ones and the last.
         names: Of the two coordinates.
 
@@ -90,7 +108,7 @@ def steps_figure(
     Raises:
         ShapeError: The points are not in the plane.
     """
-    _check_plane(points)
+    check_plane(points)
     shown = list(steps) if len(steps) <= _MOST_PANELS else [*steps[: _MOST_PANELS - 1], steps[-1]]
     columns = min(len(shown), _COLUMNS)
     rows = -(-len(shown) // columns)
@@ -120,7 +138,7 @@ def clusters_figure(
     """Draw points in the plane by cluster, and the centroids.
 
     Args:
-        points: In the plane.
+        points: In the plane; of more than 4,000 a sample is drawn.
         labels: The cluster of each.
         centroids: Of the clusters.
         title: What to say above.
@@ -131,7 +149,7 @@ def clusters_figure(
     Raises:
         ShapeError: The points are not in the plane.
     """
-    _check_plane(points)
+    check_plane(points)
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.add_subplot()
     _draw_clusters(axes, points, labels, centroids)
@@ -139,27 +157,23 @@ def clusters_figure(
     return figure
 
 
-def _step(result: KMeansResult) -> Step:
-    return Step(
-        n_iter=result.n_iter,
-        centroids=np.asarray(result.centroids),
-        labels=np.asarray(result.labels),
-        wcss=result.wcss,
-    )
-
-
 def _draw_clusters(
     axes: Axes, points: np.ndarray, labels: np.ndarray, centroids: np.ndarray
 ) -> None:
     plain_axes(axes)
-    colors = np.array(CLUSTERS)
-    axes.scatter(
-        points[:, 0], points[:, 1], c=colors[labels % len(colors)], s=9, alpha=0.7, linewidths=0
-    )
+    rows = sample_rows(len(points), MOST_POINTS)
+    x, y = points[rows].T
+    colors = np.array(CLUSTERS)[labels[rows] % len(CLUSTERS)]
+    axes.scatter(x, y, c=colors, s=9, alpha=0.7, linewidths=0)
     x, y = centroids.T
     axes.scatter(x, y, c=ACCENT, marker="X", s=70, edgecolors="white", zorder=4)
 
 
-def _check_plane(points: np.ndarray) -> None:
+def check_plane(points: np.ndarray) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+        ShapeError: The points are not in the plane.
+    """
     if points.ndim != 2 or points.shape[1] != 2:  # noqa: PLR2004
         raise ShapeError(f"only points in the plane can be drawn: (n, 2), got {points.shape}")

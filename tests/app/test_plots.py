@@ -72,6 +72,55 @@ def test_random_starts_are_caught_more_often(blobs):
     assert labels[0] == f"random: {random:.0%} end over 1% above"
 
 
+def test_starts_that_all_reach_zero_are_still_drawn():
+    figure = starts_figure(try_starts(np.eye(3), 3, starts=2))
+
+    assert figure.axes[0].get_xlabel() == "final WCSS"
+    assert sum(bar.get_height() for bar in figure.axes[0].patches) == pytest.approx(2)
+
+
+def test_a_point_of_weight_three_takes_the_steps_of_three_points(blobs):
+    weights = np.arange(150) % 4
+    copies = np.repeat(blobs, weights, axis=0)
+
+    weighted = take_steps(blobs, blobs[1:4], weights=weights)
+
+    plain = take_steps(copies, blobs[1:4])
+    assert [step.wcss for step in weighted] == pytest.approx([step.wcss for step in plain])
+
+
+def test_of_many_points_a_sample_is_drawn():
+    points = np.random.default_rng(0).normal(size=(9000, 2))
+
+    figure = clusters_figure(points, np.zeros(9000, int), points[:1], "")
+
+    assert figure.axes[0].collections[0].get_offsets().shape[0] == 4000
+
+
+def test_what_is_fully_transparent_is_not_in_the_cube():
+    pixels = np.array([[[255, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)
+    fit = quantize(pixels, 2)
+
+    figure = cube_figure(pixels, fit.centroids, fit.counts)
+
+    assert [len(each.get_offsets()) for each in figure.axes[0].collections] == [1, 1]
+    assert "1 centroids" in texts(figure)[0]
+
+
+@pytest.mark.parametrize("shape", [(1, 9000), (9000, 1), (3300, 1700)])
+def test_before_and_after_of_any_shape_stay_small(shape):
+    picture = np.full((*shape, 4), [200, 100, 0, 255], np.uint8)
+    picture[::3] = [7, 7, 7, 0]
+
+    figure = comparison_figure(picture, picture, ("", ""), picture[0, :1], np.ones(1))
+
+    shown = figure.axes[0].images[0].get_array()
+    assert max(shown.shape[:2]) <= 1600
+    assert max(figure.get_size_inches()) < 13
+    if shape[0] > 1600:
+        assert shown[0, 0].tolist() == [200, 100, 0, 170]
+
+
 def test_the_cube_has_a_dot_a_centroid_and_a_sample_of_the_pixels(photo):
     fit = quantize(photo, 6)
 
@@ -147,9 +196,10 @@ def test_the_command_draws_every_kind(files, kind, name, keywords):
         ("steps", "photo.png", [], "cube, trap or before-after for a picture"),
         ("cube", "points.csv", [], "steps or trap for points"),
         ("before-after", "points.csv", [], "not of points"),
-        ("steps", "points.csv", ["-k", "200"], "number of points, 150"),
-        ("trap", "points.csv", ["--starts", "1"], "2..10000"),
+        ("steps", "points.csv", ["-k", "200"], "number of distinct points, 150"),
+        ("trap", "points.csv", ["--starts", "1"], "2..500"),
         ("pie", "points.csv", [], "pie"),
+        ("cube", "photo.png", ["--starts", "9"], "the parameters here are k and seed"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(files, kind, name, keywords, said):

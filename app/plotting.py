@@ -1,0 +1,207 @@
+"""The plots of the doors, step by step: read, compute, draw.
+
+They read, admit and compute as every other use case does; drawing runs in a worker thread, one plot
+at a time. What draws takes half a second to import, so that waits until the first plot.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.codecs import DecodedPicture
+from app.compression import Made
+from app.engine import OnProgress, QuantizeJob, public_errors
+from app.errors import BadPoints
+from app.options import CompressOptions, CubeOptions, StepsOptions, TrapOptions, add_options
+from app.plot_jobs import StepsJob, TrapJob
+from app.points import Points, looks_like_points
+from app.schemas import ClusterAnswer, ElbowAnswer, Timing
+from app.service import Service, timing
+from gpu_kmeans import QuantizedImage
+
+if TYPE_CHECKING:
+    from app.plots import PlotFormat, Starts, Step
+
+_RGB = 3  # channels before alpha
+_TRAP_POINTS = 5000  # of a picture: the trap is in where they lie, not in how many they are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """A plot as a file.
+
+    Attributes:
+        data: The file.
+        timing_ms: Where the time went; drawing is encoding.
+    """
+
+    data: bytes
+    timing_ms: Timing
+
+
+async def plot_comparison(
+    service: Service,
+    encoded: bytes,
+    options: CompressOptions,
+    plot_format: "PlotFormat",
+    on_progress: OnProgress | None = None,
+) -> Drawing:
+    """Draw a picture beside what `/compress` makes of it.
+
+    Raises:
+        ServiceError: The picture does not decode, or an option does not fit it.
+    """
+    async with service.decoded(encoded) as (picture, decode_ms):
+        made = await service.reduce(picture, options, on_progress=on_progress)
+        data, draw_ms = await service.draw(_draw_comparison, picture, made, plot_format)
+    return Drawing(data=data, timing_ms=timing(made.outcome, decode_ms, made.encode_ms + draw_ms))
+
+
+async def plot_cube(
+    service: Service,
+    encoded: bytes,
+    options: CubeOptions,
+    plot_format: "PlotFormat",
+    on_progress: OnProgress | None = None,
+) -> Drawing:
+    """Draw the colours of a picture in the RGB cube, with their centroids.
+
+    Raises:
+        ServiceError: The picture does not decode.
+    """
+    async with service.decoded(encoded) as (picture, decode_ms):
+        keywords = options.model_dump()
+        job = QuantizeJob(pixels=picture.pixels, options=keywords, on_progress=on_progress)
+        outcome = await service.compute(job)
+        data, draw_ms = await service.draw(_draw_cube, picture, outcome.result, plot_format)
+    return Drawing(data=data, timing_ms=timing(outcome, decode_ms, draw_ms))
+
+
+async def plot_steps(
+    service: Service,
+    body: bytes | Points,
+    options: StepsOptions,
+    plot_format: "PlotFormat",
+    on_progress: OnProgress | None = None,
+) -> Drawing:
+    """Draw Lloyd's iteration on points in the plane, from random ones of them.
+
+    Raises:
+        ServiceError: The body is no table of points in the plane, or an option does not fit it.
+    """
+    if isinstance(body, bytes) and not looks_like_points(body):
+        raise BadPoints("Steps are drawn of points, as JSON; a picture has the other plots.")
+    source, read_ms = await service.table(body)
+    options = add_options(options, source.parameters)
+    job = StepsJob(
+        points=source.points, weights=source.weights, options=options, on_progress=on_progress
+    )
+    outcome = await service.compute(job)
+    data, draw_ms = await service.draw(_draw_steps, source, outcome.result, plot_format)
+    return Drawing(data=data, timing_ms=timing(outcome, read_ms, draw_ms))
+
+
+async def plot_trap(
+    service: Service,
+    body: bytes | Points,
+    options: TrapOptions,
+    plot_format: "PlotFormat",
+    on_progress: OnProgress | None = None,
+) -> Drawing:
+    """Draw where many random and many k-means++ starts end, on points or a picture's colours.
+
+    Raises:
+        ServiceError: The body is neither, or an option does not fit it.
+    """
+    async with service.source(body) as (source, decode_ms):
+        table = _sample(source) if isinstance(source, DecodedPicture) else source
+    options = add_options(options, table.parameters)
+    job = TrapJob(
+        points=table.points, weights=table.weights, options=options, on_progress=on_progress
+    )
+    outcome = await service.compute(job)
+    data, draw_ms = await service.draw(_draw_starts, outcome.result, plot_format)
+    return Drawing(data=data, timing_ms=timing(outcome, decode_ms, draw_ms))
+
+
+async def plot_elbow(service: Service, answer: ElbowAnswer, plot_format: "PlotFormat") -> bytes:
+    """Draw a curve. Never raises."""
+    return (await service.draw(_draw_elbow, answer, plot_format))[0]
+
+
+async def plot_clusters(
+    service: Service, body: bytes, answer: ClusterAnswer, plot_format: "PlotFormat"
+) -> bytes:
+    """Draw points in the plane by cluster.
+
+    Raises:
+        BadPoints: They are not in the plane.
+    """
+    source, _read_ms = await service.table(body)
+    with public_errors():
+        return (await service.draw(_draw_clusters, source, answer, plot_format))[0]
+
+
+def _sample(picture: DecodedPicture) -> Points:
+    """Take some of a picture's colours, evenly, and none that cannot be seen."""
+    colors = picture.pixels.reshape(-1, picture.pixels.shape[2])
+    colors = colors[:: max(1, len(colors) // _TRAP_POINTS)]
+    is_visible = colors[:, _RGB:].all(axis=1)
+    if not is_visible.any():
+        raise BadPoints("Every pixel of this picture is fully transparent.")
+    return Points(points=colors[is_visible, :_RGB].astype(np.float64), weights=None)
+
+
+def _draw_comparison(picture: DecodedPicture, made: Made, plot_format: "PlotFormat") -> bytes:
+    from app.plots import comparison_figure, write_figure
+
+    quantized = made.outcome.result
+    after = picture.pixels if made.file.kept_original else quantized.to_pixels()
+    said = "the original is kept" if made.file.kept_original else f"{quantized.k} colours"
+    captions = (
+        f"{quantized.unique_colors:,} colours, {picture.bytes:,} bytes",
+        f"{said}, {len(made.file.data):,} bytes",
+    )
+    counts = np.asarray(quantized.counts)
+    figure = comparison_figure(
+        picture.pixels,
+        np.asarray(after),
+        captions,
+        np.asarray(quantized.palette),
+        counts / counts.sum(),
+    )
+    return write_figure(figure, plot_format)
+
+
+def _draw_cube(picture: DecodedPicture, fit: QuantizedImage, plot_format: "PlotFormat") -> bytes:
+    from app.plots import cube_figure, write_figure
+
+    figure = cube_figure(picture.pixels, np.asarray(fit.centroids), np.asarray(fit.counts))
+    return write_figure(figure, plot_format)
+
+
+def _draw_steps(source: Points, steps: "list[Step]", plot_format: "PlotFormat") -> bytes:
+    from app.plots import steps_figure, write_figure
+
+    return write_figure(steps_figure(source.points, steps), plot_format)
+
+
+def _draw_starts(starts: "Starts", plot_format: "PlotFormat") -> bytes:
+    from app.plots import starts_figure, write_figure
+
+    return write_figure(starts_figure(starts), plot_format)
+
+
+def _draw_elbow(answer: ElbowAnswer, plot_format: "PlotFormat") -> bytes:
+    from app.plots import draw_elbow
+
+    return draw_elbow(answer, plot_format)
+
+
+def _draw_clusters(source: Points, answer: ClusterAnswer, plot_format: "PlotFormat") -> bytes:
+    from app.plots import clusters_figure, write_figure
+
+    title = f"k = {answer.k}, {answer.metric}: {answer.wcss:.6g}"
+    labels, centroids = np.array(answer.labels), np.array(answer.centroids)
+    return write_figure(clusters_figure(source.points, labels, centroids, title), plot_format)
