@@ -40,11 +40,13 @@ from torch import Tensor
 from gpu_kmeans.backends import Accumulated, Backend, Problems
 from gpu_kmeans.centers import Clusters, chebyshev_centers, power_centers, weighted_medians
 from gpu_kmeans.checks import check_number
+from gpu_kmeans.color import GRID
 from gpu_kmeans.errors import InputError, OptionError
 
 __all__ = [
     "EUCLIDEAN",
     "METRICS",
+    "OVER_RELAXED",
     "MeanMetric",
     "Metric",
     "OtherMetric",
@@ -52,6 +54,7 @@ __all__ = [
     "directions",
     "distances",
     "metric_for",
+    "place_beyond",
     "place_means",
     "place_on_sphere",
 ]
@@ -104,6 +107,34 @@ def place(problem: Problems, values: Float[Tensor, "k d"]) -> Float[Tensor, "k d
     """
     placed = (values + 0.5).floor() if problem.is_integral else values
     return placed.to(problem.points.dtype)
+
+
+def place_beyond(
+    problem: Problems, centroids: Float[Tensor, "k d"], found: Accumulated
+) -> Float[Tensor, "k d"]:
+    """Return centroids moved to their means and three quarters as far again: over-relaxation.
+
+    Lloyd's steps towards an optimum are too short, each a little shorter than the one before. What
+    lies on the other side of the mean, and no farther from it, costs no more: WCSS never rises.
+    Over-relaxed, Lloyd needs a third fewer iterations (docs/decisions/0008-speed-on-the-cpu.md).
+
+    Args:
+        problem: Whose points were added up.
+        centroids: Where the centroids are.
+        found: What they got.
+
+    Returns:
+        Centroids in the type of the points. Never raises.
+    """
+    means, old = cluster_means(centroids, found), centroids.double()
+    step = means - old
+    beyond = place(problem, means + (step - step * 0.25))
+    if not problem.is_integral:
+        return beyond
+    # Rounding may have led too far; and off the grid of colours distances may not be exact.
+    is_too_far = (beyond.double() - means).abs() > step.abs()
+    is_too_far |= (beyond < 0) | (beyond > GRID)
+    return torch.where(is_too_far, place(problem, means), beyond)
 
 
 @runtime_checkable
@@ -445,6 +476,7 @@ def _minkowski(size: Callable[[int], Tensor], d: int, p: float) -> Tensor:
 
 
 EUCLIDEAN = MeanMetric("euclidean")
+OVER_RELAXED = MeanMetric("euclidean", place_beyond)
 _NAMED: dict[str, Metric] = {
     "euclidean": EUCLIDEAN,
     "cityblock": OtherMetric("cityblock", _cityblock, weighted_medians, falls=_SAME, norm=1.0),

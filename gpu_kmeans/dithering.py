@@ -23,7 +23,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend
@@ -32,12 +31,28 @@ from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import premultiplied
 from gpu_kmeans.palette import Palette, opaque_colors
 
-__all__ = ["Mapping", "adapt_palette", "map_pixels"]
+__all__ = ["Labels", "Mapping", "adapt_palette", "map_pixels"]
 
 ROUNDS = 4  # of dithering and moving the palette; each gains less than the one before
 SWEEPS = 2  # over the pixels, each choosing again; a third changes nothing to speak of
 BAND_ROWS, BAND_PIXELS = 8, 1 << 19  # how much of a large picture the palette is adapted to
 _CHUNK_PIXELS = 1 << 18  # so that the arrays on the way stay in the cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """The palette entry nearest to each distinct colour, and what is known about them.
+
+    Attributes:
+        entries: (n,) whole numbers; for a dithered picture without alpha only those that are just
+            a colour matter, and -1 will do for the others.
+        counts: (m,) int64, pixels of each entry, where that is known.
+        wcss: Of the colours against their entries, in RGB units, likewise.
+    """
+
+    entries: Tensor
+    counts: Tensor | None = None
+    wcss: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +74,7 @@ def map_pixels(
     engine: Backend,
     histogram: Histogram,
     palette: Palette,
-    labels: Int[Tensor, " n"],
+    labels: Labels,
     *,
     space: str,
     dither: float,
@@ -70,8 +85,7 @@ def map_pixels(
         engine: Who computes.
         histogram: The picture; with alpha wherever the palette has it.
         palette: Of as many channels as the histogram's colours.
-        labels: The entry nearest to each colour of the histogram; for a dithered picture without
-            alpha only those that are just a colour matter, and -1 will do for the others.
+        labels: The entry nearest to each colour of the histogram.
         space: Where colours are compared.
         dither: Strength, in [0, 1].
 
@@ -79,19 +93,23 @@ def map_pixels(
         The mapping. Never raises.
     """
     h, w, _ = histogram.shape
-    nearest = labels.to(torch.uint8).index_select(0, histogram.inverse).reshape(h, w)
+    nearest = labels.entries.to(torch.uint8).index_select(0, histogram.inverse).reshape(h, w)
     if not dither:
-        counts = torch.bincount(labels, histogram.counts.double(), len(palette.colors)).long()
-        wcss = _weighted_wcss(histogram.colors, palette.colors, labels, histogram.counts)
+        counts, wcss, rows = labels.counts, labels.wcss, labels.entries
+        if counts is None:
+            masses = histogram.counts.double()
+            counts = torch.bincount(rows.long(), masses, len(palette.colors)).long()
+        if wcss is None:
+            wcss = _weighted_wcss(histogram.colors, palette.colors, rows.long(), histogram.counts)
         return Mapping(indices=nearest, counts=counts, wcss=wcss)
+    rows = labels.entries.long()
     features, entries = histogram.features(space), palette.to_features(space)
     inverse = histogram.inverse.reshape(h, w)
-    is_own = (features == entries[labels]).all(dim=1)
-    own = torch.where(is_own, labels, -1)
+    own = torch.where((features == entries[rows]).all(dim=1), rows, -1)
     indices = _dithered(engine, features, inverse, entries, dither=dither, own=own, sweeps=SWEEPS)
     if histogram.has_transparent:  # what is invisible takes no part
         indices = torch.where(inverse == 0, nearest, indices)
-    shines = (opaque_colors(histogram.colors) & palette.is_opaque[labels])[inverse.long()]
+    shines = (opaque_colors(histogram.colors) & palette.is_opaque[rows])[inverse.long()]
     indices = torch.where(shines & ~palette.is_opaque[indices.long()], nearest, indices)
     flat = indices.reshape(-1)
     counts = torch.bincount(flat, minlength=len(entries))

@@ -20,9 +20,10 @@ from gpu_kmeans.backends import AheadBackend, Backend
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
 
-__all__ = ["COARSE_POINTS", "Histogram", "coarsen", "coarsen_together"]
+__all__ = ["COARSE_POINTS", "Histogram", "coarse_points", "coarsen", "coarsen_together"]
 
-COARSE_POINTS = 4096
+FEWEST_POINTS, COARSE_POINTS = 2048, 4096  # of the merged colours: of few clusters, and of many
+POINTS_PER_CLUSTER = 64, 32  # from the one to the other, and above
 FINEST_CELLS = 40_000  # the tree starts from the smallest cells of which there are no more
 
 
@@ -73,6 +74,19 @@ class Histogram:
     def has_transparent(self) -> bool:
         """Some pixels are fully transparent: their colour is the first, all zeros."""
         return self.colors.shape[1] == 4 and not bool(self.colors[0].any())  # noqa: PLR2004
+
+
+def coarse_points(k: int) -> int:
+    """Return about how many merged colours k clusters are searched on.
+
+    Never raises.
+
+    Example:
+        >>> coarse_points(16), coarse_points(64), coarse_points(256)
+        (2048, 4096, 8192)
+    """
+    most, fewest = POINTS_PER_CLUSTER
+    return max(min(max(FEWEST_POINTS, most * k), COARSE_POINTS), fewest * k)
 
 
 def coarsen(

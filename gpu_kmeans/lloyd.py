@@ -36,6 +36,7 @@ from gpu_kmeans.checks import (
 )
 from gpu_kmeans.distances import (
     EUCLIDEAN,
+    OVER_RELAXED,
     MeanMetric,
     Metric,
     OtherMetric,
@@ -46,6 +47,7 @@ from gpu_kmeans.distances import (
 from gpu_kmeans.errors import OptionError, ShapeError
 from gpu_kmeans.progress import Progress, part_of, rising
 from gpu_kmeans.refinement import (
+    LANES,
     REFINE_LEVELS,
     WIDEST_BREATH,
     refine_centroids,
@@ -236,14 +238,16 @@ class Fit:
         searches = self.n_init * searches_for(self.k)
         each = [(points, weights) for points, weights in sets for _ in range(searches)]
         if isinstance(engine, AheadBackend):
-            problems = _pack_colors(engine, each)
+            lanes = [one for one in each for _ in range(LANES)]
+            problems = _pack_colors(engine, lanes)
             rngs = [np.random.default_rng([self.seed, i % searches]) for i in range(len(each))]
-            seeds = self._seeds_together(engine, problems, each, start, rngs)
+            seeds = self._seeds_together(engine, each, start, rngs)
             room = self.k + int(WIDEST_BREATH * self.k) + 1
             if all(len(s) == self.k for s in seeds) and engine.can_walk(problems, room):
                 effort = REFINE_LEVELS[self.refine]
+                starts = [seed for seed in seeds for _ in range(LANES)]
                 best, lowest = refine_together(
-                    engine, problems, seeds, effort=effort, rngs=rngs, on_progress=on_progress
+                    engine, problems, starts, effort=effort, rngs=rngs, on_progress=on_progress
                 )
                 tries = enumerate(lowest.reshape(-1, searches).tolist())
                 firsts = [i * searches + row.index(min(row)) for i, row in tries]
@@ -258,7 +262,6 @@ class Fit:
     def _seeds_together(
         self,
         engine: Backend,
-        problems: Problems,
         each: Sequence[tuple[Tensor, Tensor]],
         start: str,
         rngs: Sequence[np.random.Generator],
@@ -269,7 +272,7 @@ class Fit:
                 random_seeds(single, self.k, rng) for single, rng in zip(singles, rngs, strict=True)
             ]
         draws = [seeding_draws(self.k, rng) for rng in rngs]
-        rows = engine.seed(problems, [self.k] * len(each), draws)
+        rows = engine.seed(_pack_colors(engine, each), [self.k] * len(each), draws)
         return [points[own] for (points, _), own in zip(each, rows, strict=True)]
 
     def _first_centroids(
@@ -303,7 +306,7 @@ class Descent:
 
     Attributes:
         centroids: (k, d) the centroids.
-        labels: (n,) int32, each point's centroid.
+        labels: (n,) int32, each point's centroid; empty unless asked for.
         masses: (k,) float64, the weight of each cluster.
         means: (k, d) float64, the weighted mean of each cluster.
         wcss: Of the points against the centroids.
@@ -332,6 +335,7 @@ def descend(
     still: float = 0.0,
     on_iteration: Callable[[int], None] = lambda _: None,
     metric: Metric = EUCLIDEAN,
+    labels: bool = True,
 ) -> list[Descent]:
     """Run Lloyd's iteration on several problems side by side, each until its own stop.
 
@@ -344,6 +348,7 @@ def descend(
         still: Stop as well once the WCSS falls by less than this share of it.
         on_iteration: Called before each iteration with its number, from 0.
         metric: Whose objective to lower; the WCSS of a descent are that one's, less its scale.
+        labels: Whether those are wanted.
 
     Returns:
         One descent for each problem. Never raises, but what `on_iteration` raises passes through.
@@ -354,7 +359,8 @@ def descend(
     histories: list[list[float]] = [[] for _ in current]
     converged = [False] * len(current)
     active = list(range(len(current)))
-    ahead = engine if isinstance(engine, AheadBackend) and metric is EUCLIDEAN else None
+    can_run_ahead = metric is EUCLIDEAN or metric is OVER_RELAXED
+    ahead = engine if isinstance(engine, AheadBackend) and can_run_ahead else None
     while active:
         if ahead and ahead.can_walk(problems, max(map(len, current))):
             current, histories, resting, active = ahead.descend(
@@ -366,6 +372,7 @@ def descend(
                 limits=limits,
                 still=still,
                 on_iteration=on_iteration,
+                over_relaxed=metric is OVER_RELAXED,
             )
             for b in resting:
                 converged[b] = True
@@ -384,7 +391,7 @@ def descend(
             histories[b].append(wcss)
             current[b] = moved[b]
         active = [b for b in active if not converged[b] and len(histories[b]) < max_iter]
-    return _arrive(passes, problems, current, histories, converged)
+    return _arrive(passes, problems, current, histories, converged, labels=labels)
 
 
 def _arrive(
@@ -393,9 +400,11 @@ def _arrive(
     centroids: list[Tensor],
     histories: list[list[float]],
     converged: list[bool],
+    *,
+    labels: bool = True,
 ) -> list[Descent]:
-    """Label the points for the last centroids, so that all that is returned belongs together."""
-    last = engine.assign_accumulate(problems, *_packed(centroids), labels=True)
+    """Pass over the points with the last centroids, so that all that is returned fits together."""
+    last = engine.assign_accumulate(problems, *_packed(centroids), labels=labels)
     parts = [_of(last, slice(a, b)) for a, b in pairwise(_packed(centroids)[1])]
     return [
         Descent(
@@ -444,9 +453,10 @@ def _move(
             continue
         mine = slice(offsets[b], offsets[b + 1])
         part = _of(accumulated, mine)
+        place = metric.place if isinstance(metric, MeanMetric) else place_means
         if not bool(part.masses.all()):
             _fill_empty_clusters(engine, problems, current[b], part, b)
-        place = metric.place if isinstance(metric, MeanMetric) else place_means
+            place = place_means if metric is OVER_RELAXED else place  # there, and not past it
         moved[b] = place(problems, current[b], part)
     return moved
 

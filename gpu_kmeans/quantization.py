@@ -21,12 +21,12 @@ from torch import Tensor
 from gpu_kmeans.backends import AheadBackend, Backend, Problems, backend_for
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, like
-from gpu_kmeans.color import check_space, srgb8_to_features
-from gpu_kmeans.distances import cluster_means
-from gpu_kmeans.dithering import adapt_palette, map_pixels
+from gpu_kmeans.color import STEPS, check_space, srgb8_to_features
+from gpu_kmeans.distances import OVER_RELAXED, cluster_means
+from gpu_kmeans.dithering import Labels, adapt_palette, map_pixels
 from gpu_kmeans.elbow import ElbowCurve, curve_ks, picture_curve
 from gpu_kmeans.errors import OptionError, ShapeError
-from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen_together
+from gpu_kmeans.histogram import Histogram, coarse_points, coarsen_together
 from gpu_kmeans.lloyd import INITS, Fit, descend
 from gpu_kmeans.metrics import psnr_db
 from gpu_kmeans.palette import MAX_COLORS, ORDERS, Palette, opaque_colors, sort_key
@@ -40,7 +40,6 @@ __all__ = ["QuantizedImage", "quantize", "quantize_batch"]
 
 Pixels = UInt8[Tensor, "_h _w _c"] | UInt8[np.ndarray, "_h _w _c"]  # each of its own size
 STILL = 1e-4  # the search has done its work: what further iterations gain is below what it may miss
-POINTS_PER_CLUSTER = 32  # of the merged colours
 GROUP_PIXELS = 1 << 27  # of pictures fitted together: some 20 bytes of device memory each
 FIRST_K = 32  # of a search for the smallest k that is good enough
 ROUNDINGS = 2  # of the centroids to 8 bits, with a pass over the colours after each
@@ -566,7 +565,9 @@ def _draw_as_it_is(
     k, distinct = int(options.k), len(histogram.colors)
     order = sort_key(histogram.colors).argsort(stable=True)
     palette = Palette.from_colors(histogram.colors[order])
-    image = _draw(engine, histogram, palette, replace(options, dither=0.0), order.argsort())
+    image = _draw(
+        engine, histogram, palette, replace(options, dither=0.0), Labels(entries=order.argsort())
+    )
     warning = (f"the picture has {distinct} distinct colours, k={k} was asked",)
     return replace(image, k_reason="distinct colors", warnings=warning if distinct < k else ())
 
@@ -587,8 +588,8 @@ def _fit_group(
     ]
     fine = engine.pack(features, weights, is_integral=True)
     if options.refine:
-        target = max(COARSE_POINTS, POINTS_PER_CLUSTER * int(options.k))
-        sets = coarsen_together(engine, colors, features, weights, target)
+        few = coarse_points(int(options.k))
+        sets = coarsen_together(engine, colors, features, weights, few)
         descents = descend(
             engine,
             fine,
@@ -597,6 +598,8 @@ def _fit_group(
             tol=options.tol,
             still=STILL,
             on_iteration=lambda _: report(1.0),
+            metric=OVER_RELAXED,
+            labels=False,
         )
     else:
         descents = [
@@ -607,7 +610,7 @@ def _fit_group(
     rounded = _round_to_8_bits(engine, fine, means, options.space)
     images = []
     for histogram, descent, (palette, found) in zip(histograms, descents, rounded, strict=True):
-        labels: Tensor | None = found
+        labels: Labels | None = found
         if _reserved(histogram, options):  # what is hardly visible may be nearest to transparent
             palette, labels = palette.with_transparent(), None  # noqa: PLW2901
         if palette.colors.shape[1] == 4:  # noqa: PLR2004
@@ -704,9 +707,9 @@ def _adapted(
 
 def _round_to_8_bits(
     engine: Backend, problems: Problems, means: list[Tensor], space: str
-) -> list[tuple[Palette, Tensor]]:
+) -> list[tuple[Palette, Labels]]:
     """Round centroids, give the colours to the rounded ones, round their means: keep the better."""
-    tries: list[list[tuple[float, Palette, Tensor]]] = [[] for _ in means]
+    tries: list[list[tuple[float, Palette, Labels]]] = [[] for _ in means]
     for _ in range(ROUNDINGS):
         palettes = [Palette.from_features(of_one, space) for of_one in means]
         centroids = [palette.to_features(space) for palette in palettes]
@@ -715,7 +718,11 @@ def _round_to_8_bits(
         moved = cluster_means(torch.cat(centroids), found)
         means = [moved[a:b] for a, b in pairwise(offsets)]
         for b, wcss in enumerate(found.wcss.tolist()):
-            labels = found.labels[problems.spans[b]].long()
+            labels = Labels(
+                entries=found.labels[problems.spans[b]],
+                counts=found.masses[offsets[b] : offsets[b + 1]].long(),
+                wcss=wcss / STEPS**2 if space == "rgb" else None,
+            )
             tries[b].append((wcss, palettes[b], labels))
     return [min(of_one, key=lambda t: t[0])[1:] for of_one in tries]
 
@@ -725,16 +732,17 @@ def _draw(
     histogram: Histogram,
     palette: Palette,
     options: QuantizeOptions,
-    labels: Tensor | None = None,
+    labels: Labels | None = None,
     *,
     kept: int = 0,
 ) -> QuantizedImage:
     """Map every pixel to the palette, drop computed entries without any, measure the result."""
     histogram = histogram.with_channels(palette.colors.shape[1])
     if labels is None and options.dither and histogram.colors.shape[1] == 3:  # noqa: PLR2004
-        labels = _own_entries(histogram, palette, torch.tensor(-1, device=palette.colors.device))
+        nobody = torch.tensor(-1, device=palette.colors.device)
+        labels = Labels(entries=_own_entries(histogram, palette, nobody))
     elif labels is None:
-        labels = _nearest_entries(engine, histogram, palette, options.space)
+        labels = Labels(entries=_nearest_entries(engine, histogram, palette, options.space))
     mapping = map_pixels(
         engine, histogram, palette, labels, space=options.space, dither=options.dither
     )

@@ -4,7 +4,9 @@ Breathing k-means: split the clusters that would gain most, let everything settl
 centroids as were added, those that are missed least, settle again, and keep what is better. The
 number split shrinks from 40 % of k to one. Chance has a say in which clusters are split, since the
 greedy choice runs into the same wall each time: mean WCSS 0.997 of the best known with it, 0.999
-without, at k = 64 and the same time (docs/performance.md).
+without, at k = 64 and the same time (docs/decisions/0003).
+
+Two breaths are taken side by side from the same centroids, and all go on from the better one.
 
 References:
     Fritzke, "The breathing k-means algorithm", 2020. arXiv:2006.15666
@@ -29,16 +31,18 @@ from gpu_kmeans.backends import (
     Problems,
     Walk,
 )
+from gpu_kmeans.backends.threads import parallel
 from gpu_kmeans.distances import place, place_means
 
 __all__ = ["REFINE_LEVELS", "refine_centroids", "searches_for"]
 
 REFINE_LEVELS = {0: 0.0, 1: 1.0, 2: 8.0}  # level -> how many times the usual number of breaths
-FEWEST_BREATHS, MOST_BREATHS = 20, 60
+LANES = 2  # breaths taken side by side from the same centroids; all go on from the best
+FEWEST_BREATHS, MOST_BREATHS = 12, 40
 FEW_CLUSTERS = 24  # up to here a search stays in the basin it started in: better three short ones
-SHORT_SEARCHES, SHORT_BREATHS = 3, 30
+SHORT_SEARCHES, SHORT_BREATHS = 3, 15
 WIDEST_BREATH = 0.4  # share of the clusters split in the first breath
-STEPS_IN, STEPS_OUT = 5, 7  # passes after splitting, and after removing; the last one only measures
+STEPS_IN, STEPS_OUT = 3, 5  # passes after splitting, and after removing; the last one only measures
 STILL = 3e-4  # settling ends when the WCSS falls by less than this share
 REACH = 0.8  # standard deviations between a cluster's mean and either half: E|x| of a normal
 
@@ -71,7 +75,9 @@ def refine_centroids(
     best, lowest = engine.settle(problem, centroids, steps=2 * STEPS_OUT, still=STILL)
     for i, share in enumerate(shares):
         on_progress(i / len(shares))
-        best, lowest = breathe(engine, problem, best, lowest, share=share, rng=rng)
+        plans = [_plan(len(best), share, rng) for _ in range(LANES)]
+        go_on = functools.partial(_breathe, engine, problem, best, lowest)
+        best, lowest = min(parallel(go_on, plans), key=lambda found: found[1])
     return best
 
 
@@ -88,49 +94,55 @@ def refine_together(
 
     Args:
         engine: Who computes.
-        problems: Integral ones.
-        centroids: Where to start from, as many for each.
+        problems: Integral ones, each `LANES` times in a row.
+        centroids: Where to start from, as many for each problem.
         effort: As above.
-        rngs: One for each problem.
+        rngs: One for each different problem.
         on_progress: As above.
 
     Returns:
-        Centroids, and their WCSS, on the device. Never raises by itself.
+        Centroids, and their WCSS, for each different problem, on the device. Never raises by
+        itself.
     """
     k = len(centroids[0])
     shares = _shares(k, effort)
     extra = [_extra(k, share) for share in shares] or [0]
-    luck = np.array([[rng.standard_exponential(k) for _ in extra] for rng in rngs])
+    draws = [[rng.standard_exponential(k) for _ in extra for _ in range(LANES)] for rng in rngs]
+    luck = np.array(draws).reshape(len(rngs), len(extra), LANES, k).swapaxes(1, 2)
     walk = engine.walk(
         problems,
         centroids,
         room=k + max(extra),
         still=STILL,
         extra=extra,
-        luck=torch.from_numpy(luck),
+        luck=torch.from_numpy(luck.reshape(len(centroids), len(extra), k)),
     )
     walk.settle(2 * STEPS_OUT if shares else 1)
     walk.keep()
     for i in range(len(shares)):
         on_progress(i / len(shares))
-        breathe_together(walk, i)
-    return walk.best.reshape(len(centroids), -1, walk.best.shape[1])[:, :k], walk.lowest
+        breathe_together(walk, i, LANES)
+    best = walk.best.reshape(len(centroids), -1, walk.best.shape[1])
+    return best[::LANES, :k], walk.lowest[::LANES]
 
 
-def breathe_together(walk: Walk, breath: int) -> None:
-    """Launch one breath of every problem; see `breathe`. Never raises."""
+def breathe_together(walk: Walk, breath: int, lanes: int = 1) -> None:
+    """Launch a breath of every problem, and go on from the best of its lanes; see `breathe`.
+
+    Never raises.
+    """
     walk.split(breath)
     walk.settle(STEPS_IN)
     walk.drop(breath)
     walk.settle(STEPS_OUT)
-    walk.keep()
+    walk.keep(lanes)
 
 
 def _shares(k: int, effort: float) -> list[float]:
     """Return the share of the clusters that each breath splits."""
     usual = float(SHORT_BREATHS)
     if k > FEW_CLUSTERS:
-        usual = float(np.clip(330 / k**0.5, FEWEST_BREATHS, MOST_BREATHS))
+        usual = float(np.clip(140 / k**0.5, FEWEST_BREATHS, MOST_BREATHS))
     breaths = int(effort * usual)
     return [] if k == 1 else np.geomspace(WIDEST_BREATH, 1 / k, breaths).tolist()
 
@@ -162,11 +174,23 @@ def breathe(
     Returns:
         Centroids, as many as were given, and their WCSS. Never raises.
     """
-    extra = _extra(len(centroids), share)
-    luck = rng.standard_exponential(len(centroids))
-    plan = Breath(
-        extra=extra, luck=luck, steps_in=STEPS_IN, steps_out=STEPS_OUT, still=STILL, reach=REACH
+    return _breathe(engine, problem, centroids, wcss, _plan(len(centroids), share, rng))
+
+
+def _plan(k: int, share: float, rng: np.random.Generator) -> Breath:
+    return Breath(
+        extra=_extra(k, share),
+        luck=rng.standard_exponential(k),
+        steps_in=STEPS_IN,
+        steps_out=STEPS_OUT,
+        still=STILL,
+        reach=REACH,
     )
+
+
+def _breathe(
+    engine: Backend, problem: Problems, centroids: Tensor, wcss: float, plan: Breath
+) -> tuple[Tensor, float]:
     quick = _breathing(engine)
     if quick is not None and quick.can_breathe(problem):
         return quick.breathe(problem, centroids, wcss, plan)

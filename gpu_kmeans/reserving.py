@@ -14,7 +14,7 @@ from torch import Tensor
 from gpu_kmeans.backends import Backend
 from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.distances import place_means
-from gpu_kmeans.histogram import COARSE_POINTS, coarsen
+from gpu_kmeans.histogram import coarse_points, coarsen
 from gpu_kmeans.lloyd import Fit
 from gpu_kmeans.palette import Palette, sort_key
 
@@ -55,7 +55,7 @@ def fit_around(
         return reserved
     fixed = reserved.to_features(space)
     free, masses = colors[is_free], weights[is_free]
-    points, masses = coarsen(free, srgb8_to_features(free, space), masses, COARSE_POINTS)
+    points, masses = coarsen(free, srgb8_to_features(free, space), masses, coarse_points(fit.k))
     few = engine.pack([points], [masses], is_integral=True)
     moving = fit.search(engine, few, init, on_progress)
     problem = engine.pack([srgb8_to_features(colors, space)], [weights], is_integral=True)

@@ -68,6 +68,7 @@ def cases() -> Iterator[tuple[object, dict[str, object], dict[str, str], int, bo
         (steps.NOTHING, True, False, 4, 256),
         (steps.DESCEND, False, False, 3, 256),
         (steps.DESCEND, False, False, 4, 512),
+        (steps.OVER_RELAXED, False, False, 3, 256),
         (steps.SETTLE, False, False, 3, 128),
         (steps.SPLIT, True, False, 3, 128),
         (steps.SPLIT, True, False, 4, 512),
@@ -87,7 +88,7 @@ def cases() -> Iterator[tuple[object, dict[str, object], dict[str, str], int, bo
     for d in (0, 3):
         yield seeds.relax, {"D": d, "BLOCK": 1024, **shape}, masses, 4, True
         yield seeds.evaluate, {"D": d, "BLOCK": 1024, **shape}, masses, 4, True
-    yield steps.keep_better, {"D": 3, "K": 512}, {}, 4, False
+    yield steps.keep_better, {"LANES": 2, "D": 3, "K": 512}, {}, 4, False
     yield colors.count_colors, {"BLOCK": 1024}, {"colors": "*u8"}, 4, False
     yield colors.rank_pixels, {"BLOCK": 1024}, {"colors": "*u8"}, 4, False
     yield colors.diffuse, {"D": 4, "ROWS": 64, "BLOCK": 64}, {"colors": FLOAT}, 1, True

@@ -37,6 +37,7 @@ from gpu_kmeans import (
 from gpu_kmeans.backends import backend_for
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
+from gpu_kmeans.distances import EUCLIDEAN, OVER_RELAXED
 from gpu_kmeans.histogram import Histogram, coarsen
 
 CPU = torch.device("cpu")
@@ -436,14 +437,17 @@ def test_a_batch_is_parted_where_there_is_no_room_for_all(monkeypatch):
     assert [tuple(image.indices.shape) for image in images] == sizes
 
 
-def test_a_descent_goes_the_same_way_past_an_empty_cluster(engine):
+@pytest.mark.parametrize("metric", [EUCLIDEAN, OVER_RELAXED], ids=["means", "beyond"])
+def test_a_descent_goes_the_same_way_past_an_empty_cluster(engine, metric):
     points, weights = color_problem(140, 3)
     starts = [torch.cat([points[:3], points[:1]]), points[5:7]]
     for max_iter in (1, 6):
 
         def call(on, problems, device, max_iter=max_iter):
             first = [start.to(device) for start in starts]
-            return lloyd.descend(on, problems, first, max_iter=max_iter, tol=0.0, still=0.01)
+            return lloyd.descend(
+                on, problems, first, max_iter=max_iter, tol=0.0, still=0.01, metric=metric
+            )
 
         ours, theirs = both(
             engine, [points, points[:60]], [weights, weights[:60]], call, is_integral=True

@@ -12,7 +12,10 @@ from scipy.optimize import linprog, minimize_scalar
 from scipy.spatial.distance import cdist
 
 from gpu_kmeans import InputError, OptionError, kmeans
-from gpu_kmeans.distances import METRICS, distances
+from gpu_kmeans.backends import backend_for
+from gpu_kmeans.color import GRID
+from gpu_kmeans.distances import METRICS, OVER_RELAXED, distances, place_beyond, place_means
+from gpu_kmeans.lloyd import descend
 
 CASES = [
     ("euclidean", 2.0),
@@ -268,3 +271,54 @@ def test_a_zero_vector_has_no_direction_unless_it_counts_nothing():
     assert kmeans(points, 2, weights=np.array([1, 0, 1]), metric="cosine").wcss == 0
     with pytest.raises(InputError, match="row 2 is all zeros"):
         kmeans(np.array([[1, 0], [2, 0], [0, 0]]), 1, weights=np.array([0, 1, 1]), metric="cosine")
+
+
+# Over-relaxation
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 9), st.booleans())
+def test_beyond_the_means_it_costs_no_more_than_before(seed, d, k, is_integral):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, GRID + 1, (60, d)).astype(np.float32)
+    if not is_integral:
+        points = (points + rng.random(points.shape)).astype(np.float64)
+    engine = backend_for(torch.device("cpu"), "reference")
+    weights = torch.from_numpy(rng.integers(1, 50, 60).astype(np.float64))
+    problem = engine.pack([torch.from_numpy(points)], [weights], is_integral=is_integral)
+    centroids = problem.points[torch.from_numpy(rng.permutation(60)[:k])].clone()
+    found = engine.assign_accumulate(problem, centroids, (0, k), labels=True)
+
+    moved = place_beyond(problem, centroids, found)
+
+    means = place_means(problem, centroids, found).double()
+    for j in range(d):  # on the other side of the mean, or on it, and no farther away
+        before, after = centroids[:, j] - means[:, j], moved[:, j] - means[:, j]
+        assert (before * after <= 1).all()
+        assert (after.abs() <= before.abs() + 1).all()
+    own = found.labels.long()
+    costs = [
+        float((((problem.points - c[own]).double() ** 2).sum(dim=1) * weights).sum())
+        for c in (centroids, moved)
+    ]
+    assert costs[1] <= costs[0] * (1 + 1e-12)
+    if is_integral:
+        assert ((moved >= 0) & (moved <= GRID) & (moved == moved.round())).all()
+
+
+def test_an_over_relaxed_descent_never_rises_and_ends_sooner_and_as_low():
+    engine, ends = backend_for(torch.device("cpu")), []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        points = torch.from_numpy(rng.integers(0, GRID + 1, (4000, 3)).astype(np.float32))
+        problem = engine.pack([points], [torch.ones(4000, dtype=torch.float64)], is_integral=True)
+
+        plain, longer = (
+            descend(engine, problem, [points[:20]], max_iter=300, tol=0.0, still=1e-4, **metric)[0]
+            for metric in ({}, {"metric": OVER_RELAXED})
+        )
+
+        assert (np.diff(longer.wcss_history) <= 0).all()
+        ends.append((longer.n_iter / plain.n_iter, longer.wcss / plain.wcss))
+    iterations, wcss = np.mean(ends, axis=0)
+    assert iterations < 0.9
+    assert wcss < 1.003  # they end in optima of their own, now the one lower, now the other

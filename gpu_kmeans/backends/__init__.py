@@ -132,8 +132,9 @@ class Backend(Protocol):
     def settle(
         self, problem: Problems, centroids: Float[Tensor, "k d"], *, steps: int, still: float
     ) -> tuple[Float[Tensor, "k d"], float]:
-        """Run up to `steps` Lloyd iterations on one problem; stop below a fall of `still` x WCSS.
+        """Run up to `steps` over-relaxed Lloyd iterations on one problem, see `place_beyond`.
 
+        Stop below a fall of `still` x WCSS.
         Returns the last centroids whose WCSS is known, and it: nothing is computed for its own
         sake, so they have moved `steps` - 1 times at most. A centroid that gets nothing stays.
         """
@@ -238,8 +239,11 @@ class Walk(Protocol):
         """Remove the centroids missed least."""
         ...
 
-    def keep(self) -> None:
-        """Keep what has settled where it is better than the best, and go on from the best."""
+    def keep(self, lanes: int = 1) -> None:
+        """Keep what has settled where it is better than the best, and go on from the best.
+
+        So many problems in a row are one, searched in several ways: all go on from its best.
+        """
         ...
 
     def grow(self) -> None:
@@ -289,6 +293,7 @@ class AheadBackend(Backend, Protocol):
         limits: Sequence[float],
         still: float,
         on_iteration: Callable[[int], None],
+        over_relaxed: bool,
     ) -> tuple[list[Tensor], list[list[float]], list[int], list[int]]:
         """Iterate by the rules of `gpu_kmeans.lloyd.descend`, as long as no cluster is empty.
 

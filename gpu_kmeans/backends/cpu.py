@@ -24,11 +24,9 @@ References:
 """
 
 import functools
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -48,11 +46,10 @@ from gpu_kmeans.backends import (
 )
 from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
-
-Result = TypeVar("Result")
+from gpu_kmeans.backends.threads import parallel
 
 _NO_LABELS = np.empty(0, np.int32)
-CHUNK_TILES = 512  # 32 thousand points: some 0.1 ms of work, above the price of handing it over
+CHUNK_TILES = 256  # 16 thousand points: some 0.1 ms of work, above the price of taking it up
 CHUNK_PIXELS = 1 << 18
 LISTED_CANDIDATES = 1 << 19  # 2 MB a thread; where that is full, all entries are compared
 PRUNED_DIMENSIONS = 4  # a box of 64 neighbours prunes little in more
@@ -89,20 +86,25 @@ class CpuBackend:
             return self._reference.histogram(pixels)
         array, tables = pixels.numpy(), _morton_tables()
         chunks = _pixel_chunks(len(array))
-        bitmaps = _parallel(
+        bitmaps = parallel(
             lambda rows: kernels.mark_colors(array[rows[0] : rows[1]], tables), chunks
         )
         bitmap = functools.reduce(np.bitwise_or, bitmaps)
-        ranks, total = kernels.rank_colors(bitmap)
-        colors, inverse = np.empty((total, 3), np.uint8), np.empty(len(array), np.int32)
-        counts = _parallel(
-            lambda rows: kernels.count_colors(
-                array[rows[0] : rows[1]], tables, bitmap, ranks, inverse[rows[0] : rows[1]], colors
-            ),
-            chunks,
+        ranked, total = kernels.rank_colors(bitmap)
+        inverse = np.empty(len(array), np.int32)
+        found = np.zeros((len(chunks), total, 2), np.uint32)
+
+        def count(i: int) -> None:
+            rows = slice(*chunks[i])
+            kernels.count_colors(array[rows], tables, ranked, inverse[rows], found[i])
+
+        parallel(count, range(len(chunks)))
+        colors, counts = np.empty((total, 3), np.uint8), np.empty(total, np.int64)
+        parallel(
+            lambda rows: kernels.merge_counts(found, rows, colors, counts), _row_chunks(total, 1024)
         )
-        found = (colors, np.sum(counts, axis=0, dtype=np.int64), inverse)
-        return cast("tuple[Tensor, Tensor, Tensor]", tuple(torch.from_numpy(a) for a in found))
+        result = (colors, counts, inverse)
+        return cast("tuple[Tensor, Tensor, Tensor]", tuple(map(torch.from_numpy, result)))
 
     def _histogram_with_alpha(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Count opaque pixels, mostly the many, by bitmap, and the others by sorting; merge.
@@ -264,7 +266,7 @@ class CpuBackend:
                     *lists,
                 )
 
-        _parallel(run, _row_chunks(len(indices), DIFFUSION_ROWS))
+        parallel(run, _row_chunks(len(indices), DIFFUSION_ROWS))
         return torch.from_numpy(indices)
 
     def reconsider(
@@ -285,7 +287,7 @@ class CpuBackend:
         chunks = _row_chunks(h, 1)
         lists = {chunk: work.new_lists() for chunk in chunks}
         share, mine = strength / BLUR[2] ** 2, own.numpy().astype(np.int16)
-        _parallel(
+        parallel(
             lambda rows: dither_kernels.measure_misses(
                 *work.arrays[:3], chosen, work.d, rows, misses
             ),
@@ -298,7 +300,7 @@ class CpuBackend:
             )
 
         for phase in (*range(3),) * sweeps:
-            _parallel(functools.partial(run, phase), chunks)
+            parallel(functools.partial(run, phase), chunks)
         return torch.from_numpy(chosen)
 
     def blurred_moments(
@@ -310,7 +312,7 @@ class CpuBackend:
     ) -> tuple[Int[Tensor, "k k"], Int[Tensor, "k d"]]:
         """Visit each pixel and half of its neighbours once."""
         table, d, blur = _four_columns(colors), colors.shape[1], np.array(BLUR)
-        parts = _parallel(
+        parts = parallel(
             lambda rows: dither_kernels.blurred_moments(
                 table, inverse.numpy(), indices.numpy(), k, blur, d, rows
             ),
@@ -379,7 +381,7 @@ def _assign(
         found: np.ndarray = kernel(*whole[:5], chunk, own, *whole[7:])
         return found
 
-    table = functools.reduce(np.add, _parallel(run, _tile_chunks(tiles.boxes.shape[2])))
+    table = functools.reduce(np.add, parallel(run, _tile_chunks(tiles.boxes.shape[2])))
     if len(labels):
         labels[slice(None) if tiles.order is None else tiles.order] = own[: tiles.size]
     return table
@@ -405,20 +407,19 @@ def _kernel_arguments(
 
 
 def _lay_out(points: np.ndarray, weights: np.ndarray, *, is_integral: bool) -> Tiles:
-    n, d = points.shape
+    n = len(points)
     order = None if is_integral else _morton_order(points)
-    padded = np.zeros((4, -(-n // TILE) * TILE), points.dtype)
-    padded[:d, :n] = (points if order is None else points[order]).T
-    padded[:, n:] = padded[:, n - 1 : n]
-    padded_weights = np.zeros(padded.shape[1])
-    padded_weights[:n] = weights if order is None else weights[order]
-    tiles = padded.shape[1] // TILE
+    rows, masses = (points, weights) if order is None else (points[order], weights[order])
+    tiles = -(-n // TILE)
+    columns, padded = np.empty((4, tiles * TILE), points.dtype), np.empty(tiles * TILE)
     boxes, sums = np.empty((3, 4, tiles), points.dtype), np.empty((6, tiles))
-    _parallel(
-        lambda chunk: kernels.box_tiles(padded, padded_weights, is_integral, chunk, boxes, sums),
+    parallel(
+        lambda chunk: kernels.lay_out(
+            rows, masses, is_integral, chunk, columns, padded, boxes, sums
+        ),
         _tile_chunks(tiles),
     )
-    return Tiles(points=padded, weights=padded_weights, order=order, size=n, boxes=boxes, sums=sums)
+    return Tiles(points=columns, weights=padded, order=order, size=n, boxes=boxes, sums=sums)
 
 
 def _four_rows(values: np.ndarray) -> np.ndarray:
@@ -467,20 +468,3 @@ def _row_chunks(h: int, step: int) -> list[tuple[int, int]]:
     """One chunk of rows for each thread, in steps of so many: the answer does not depend on it."""
     size = -(-h // (step * torch.get_num_threads())) * step
     return [(a, min(a + size, h)) for a in range(0, h, size)]
-
-
-def _parallel(
-    run: Callable[[tuple[int, int]], Result], chunks: Sequence[tuple[int, int]]
-) -> list[Result]:
-    if len(chunks) == 1 or torch.get_num_threads() == 1:
-        return [run(chunk) for chunk in chunks]
-    return list(_pool(torch.get_num_threads()).map(run, chunks))
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="gpu-kmeans")
-
-
-# A forked child has none of its parent's threads: let it start its own.
-os.register_at_fork(after_in_child=_pool.cache_clear)

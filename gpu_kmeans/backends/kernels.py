@@ -15,11 +15,13 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+from gpu_kmeans.color import GRID
+
 TILE = 64
 SUPER = 8  # tiles that share a first round of pruning
 COLUMNS = 6
 DETAIL_COLUMNS = 11
-MASKED_CANDIDATES = 4  # up to so many, a masked sum for each beats scattering every point
+MASKED_CANDIDATES = 6  # up to so many, a masked sum for each beats scattering every point
 
 COMPARE = {"nnan", "ninf", "nsz"}  # what minimum and maximum need to be vectorized
 _SUM = COMPARE | {"reassoc"}  # what sums need: not for distances, whose bits must agree
@@ -39,29 +41,46 @@ def mark_colors(pixels, tables):
 @njit(nogil=True, cache=True)
 @no_type_check
 def rank_colors(bitmap):
-    """Return how many bits are set before each word, and in all."""
-    ranks = np.empty(bitmap.size, np.int32)
+    """Return each word beside how many bits are set before it, (words, 2), and how many in all."""
+    ranked = np.empty((bitmap.size, 2), np.uint64)
     total = 0
     for i in range(bitmap.size):
-        ranks[i] = total
+        ranked[i, 0], ranked[i, 1] = bitmap[i], total
         total += _popcount(bitmap[i])
-    return ranks, total
+    return ranked, total
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def count_colors(pixels, tables, bitmap, ranks, inverse, colors):
-    """Return the counts of each rank; write each pixel's rank and each rank's colour."""
-    counts = np.zeros(colors.shape[0], np.int32)
+def count_colors(pixels, tables, ranked, inverse, found):
+    """Write each pixel's rank, and add each rank's count and colour to `found`, (total, 2) zeros.
+
+    The two side by side, as words and ranks are: what is looked up together is fetched together.
+    A colour is 0xBBGGRR; 0 for a rank that these pixels do not have.
+    """
     for i in range(pixels.shape[0]):
         r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
         code = tables[0, r] | tables[1, g] | tables[2, b]
         below = (np.uint64(1) << np.uint64(code & 63)) - np.uint64(1)
-        rank = ranks[code >> 6] + _popcount(bitmap[code >> 6] & below)
+        word = ranked[code >> 6]
+        rank = np.int64(word[1]) + _popcount(word[0] & below)
         inverse[i] = rank
-        counts[rank] += 1
-        colors[rank, 0], colors[rank, 1], colors[rank, 2] = r, g, b
-    return counts
+        found[rank, 0] += np.uint32(1)
+        found[rank, 1] = np.uint32(r) | np.uint32(g) << np.uint32(8) | np.uint32(b) << np.uint32(16)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def merge_counts(found, rows, colors, counts):
+    """Write the colours and counts of the ranks rows[0]..rows[1] from those of all chunks."""
+    for rank in range(rows[0], rows[1]):
+        count, color = np.int64(0), np.uint32(0)
+        for chunk in range(found.shape[0]):
+            count += np.int64(found[chunk, rank, 0])
+            color |= found[chunk, rank, 1]
+        counts[rank] = count
+        for j in range(3):
+            colors[rank, j] = (color >> np.uint32(8 * j)) & np.uint32(255)
 
 
 @njit(nogil=True, cache=True)
@@ -74,9 +93,28 @@ def _popcount(word):
     return np.int32((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
+@njit(nogil=True, cache=True)
+@no_type_check
+def lay_out(rows, masses, is_integral, chunk, points, weights, boxes, sums):
+    """Write the points of the tiles chunk[0]..chunk[1] as columns, their boxes and their sums.
+
+    Missing dimensions are 0; what fills up the last tile is its last point, without weight.
+    """
+    n, d = rows.shape
+    start, end = chunk[0] * TILE, chunk[1] * TILE
+    for j in range(4):
+        for i in range(start, min(end, n)):
+            points[j, i] = rows[i, j] if j < d else 0
+        for i in range(n, end):
+            points[j, i] = points[j, n - 1]
+    weights[start : min(end, n)] = masses[start : min(end, n)]
+    weights[min(end, n) : end] = 0
+    _box_tiles(points, weights, is_integral, chunk, boxes, sums)
+
+
 @njit(nogil=True, cache=True, fastmath=_SUM)
 @no_type_check
-def box_tiles(points, weights, is_integral, chunk, boxes, sums):
+def _box_tiles(points, weights, is_integral, chunk, boxes, sums):
     """Write each tile's box and origin (3, 4, tiles), and its sums about it (6, tiles)."""
     for t in range(chunk[0], chunk[1]):
         start = t * TILE
@@ -187,6 +225,7 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
     packed = np.empty((4, k), points.dtype)
     scratch = np.empty(6 * TILE, points.dtype)  # x (4), smallest distance, its candidate
     low, high, origin = np.empty(4, points.dtype), np.empty(4, points.dtype), boxes[2, :, 0].copy()
+    is_deep, own = _has_fourth(boxes, centroids, chunk), np.empty(5)
     for first in range(chunk[0], chunk[1], SUPER):
         last = min(first + SUPER, chunk[1])
         around = _pack_candidates(boxes, first, last, centroids, 1, near, far, outer, packed, huge)
@@ -204,9 +243,12 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
                 if labels.size:
                     labels[start : start + TILE] = c
                 continue
-            _nearest(points, start, packed, inner, count, scratch, huge)
+            _nearest(points, start, packed, inner, count, scratch, huge, is_deep)
             if count <= MASKED_CANDIDATES:
-                _add_masked(table, outer, inner, count, scratch, weights, start)
+                masked = count - 1 if is_integral else count
+                _add_masked(table, outer, inner, masked, scratch, weights, start, is_deep, own)
+                if is_integral:
+                    _add_rest(table, outer[inner[masked]], sums, origin, t, own)
             else:
                 _add_scattered(table, outer, inner, scratch, weights, start)
             if labels.size:
@@ -218,7 +260,10 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
 @njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def settle(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge, steps, still):
-    """Return centroids (4, k) after up to `steps` passes, and the WCSS of the last measured."""
+    """Return centroids (4, k) after up to `steps` passes, and the WCSS of the last measured.
+
+    They move by `gpu_kmeans.distances.place_beyond`.
+    """
     previous = np.float64(0)
     current, last = centroids, centroids
     for step in range(steps):
@@ -232,8 +277,21 @@ def settle(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
             if table[c, 4] > 0:
                 for j in range(4):
                     mean = table[c, j] / table[c, 4]
-                    current[j, c] = np.floor(mean + 0.5) if is_integral else mean
+                    current[j, c] = _beyond(np.float64(last[j, c]), mean, is_integral)
     return last, previous
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _beyond(old, mean, is_integral):
+    """Do as `gpu_kmeans.distances.place_beyond` for one coordinate."""
+    step = mean - old
+    beyond = mean + (step - step * 0.25)
+    if not is_integral:
+        return beyond
+    beyond = np.floor(beyond + 0.5)
+    is_too_far = abs(beyond - mean) > abs(step) or beyond < 0 or beyond > GRID
+    return np.floor(mean + 0.5) if is_too_far else beyond
 
 
 @njit(nogil=True, cache=True, fastmath=COMPARE)
@@ -252,9 +310,18 @@ def _pack_candidates(boxes, first, last, centroids, rank, near, far, outer, pack
     return count
 
 
+@njit(nogil=True, cache=True)
+@no_type_check
+def _has_fourth(boxes, centroids, chunk):
+    """Say whether the fourth coordinate counts: that of points in three dimensions is 0."""
+    if np.any(centroids[3] != 0):
+        return True
+    return np.any(boxes[:2, 3, chunk[0] : chunk[1]] != 0)
+
+
 @njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
-def _nearest(points, start, packed, inner, count, scratch, huge):
+def _nearest(points, start, packed, inner, count, scratch, huge, is_deep):
     """Copy a tile's points into scratch and find each one's nearest candidate."""
     for i in range(TILE):
         scratch[i] = points[0, start + i]
@@ -267,13 +334,22 @@ def _nearest(points, start, packed, inner, count, scratch, huge):
         c = inner[q]
         c0, c1, c2, c3 = packed[0, c], packed[1, c], packed[2, c], packed[3, c]
         name = np.float32(q)
-        for i in range(TILE):
-            d0, d1 = scratch[i] - c0, scratch[TILE + i] - c1
-            d2, d3 = scratch[2 * TILE + i] - c2, scratch[3 * TILE + i] - c3
-            distance = ((d0 * d0 + d1 * d1) + d2 * d2) + d3 * d3
-            best = scratch[4 * TILE + i]
-            scratch[5 * TILE + i] = name if distance < best else scratch[5 * TILE + i]
-            scratch[4 * TILE + i] = min(distance, best)
+        if is_deep:
+            for i in range(TILE):
+                d0, d1 = scratch[i] - c0, scratch[TILE + i] - c1
+                d2, d3 = scratch[2 * TILE + i] - c2, scratch[3 * TILE + i] - c3
+                distance = ((d0 * d0 + d1 * d1) + d2 * d2) + d3 * d3
+                best = scratch[4 * TILE + i]
+                scratch[5 * TILE + i] = name if distance < best else scratch[5 * TILE + i]
+                scratch[4 * TILE + i] = min(distance, best)
+        else:
+            for i in range(TILE):
+                d0, d1 = scratch[i] - c0, scratch[TILE + i] - c1
+                d2 = scratch[2 * TILE + i] - c2
+                distance = (d0 * d0 + d1 * d1) + d2 * d2
+                best = scratch[4 * TILE + i]
+                scratch[5 * TILE + i] = name if distance < best else scratch[5 * TILE + i]
+                scratch[4 * TILE + i] = min(distance, best)
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
@@ -291,26 +367,50 @@ def _add_tile(table, c, sums, origin, centroids, t):
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
 @no_type_check
-def _add_masked(table, outer, inner, count, scratch, weights, start):
-    """Add each candidate's share of a tile by a masked sum: few candidates, no scattering."""
-    for q in range(count):
+def _add_masked(table, outer, inner, masked, scratch, weights, start, is_deep, own):
+    """Add candidates' shares of a tile by masked sums: few candidates, no scattering.
+
+    The WCSS of the whole tile goes to the first of them. What they got in all is left in `own`.
+    """
+    wcss = 0.0
+    for i in range(TILE):
+        wcss += weights[start + i] * scratch[4 * TILE + i]
+    table[outer[inner[0]], 5] += wcss
+    own[:] = 0
+    for q in range(masked):
         name = np.float32(q)
-        s0 = s1 = s2 = s3 = mass = wcss = 0.0
+        s0 = s1 = s2 = s3 = mass = 0.0
         for i in range(TILE):
             weight = weights[start + i] if scratch[5 * TILE + i] == name else 0.0
             s0 += weight * scratch[i]
             s1 += weight * scratch[TILE + i]
             s2 += weight * scratch[2 * TILE + i]
-            s3 += weight * scratch[3 * TILE + i]
             mass += weight
-            wcss += weight * scratch[4 * TILE + i]
+        if is_deep:
+            for i in range(TILE):
+                weight = weights[start + i] if scratch[5 * TILE + i] == name else 0.0
+                s3 += weight * scratch[3 * TILE + i]
         c = outer[inner[q]]
         table[c, 0] += s0
         table[c, 1] += s1
         table[c, 2] += s2
         table[c, 3] += s3
         table[c, 4] += mass
-        table[c, 5] += wcss
+        own[0] += s0
+        own[1] += s1
+        own[2] += s2
+        own[3] += s3
+        own[4] += mass
+
+
+@njit(nogil=True, cache=True, fastmath=_SUM)
+@no_type_check
+def _add_rest(table, c, sums, origin, t, own):
+    """Add what is left of a tile to its last candidate: of whole numbers, exactly what it got."""
+    mass = sums[4, t]
+    for j in range(4):
+        table[c, j] += sums[j, t] + mass * np.float64(origin[j]) - own[j]
+    table[c, 4] += mass - own[4]
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
 from gpu_kmeans.backends import BLUR, DIFFUSION_ROWS, Accumulated, Problems
-from gpu_kmeans.distances import place_means
+from gpu_kmeans.distances import place_beyond
 
 PairDistances = Callable[[Tensor, Tensor], Tensor]
 CHUNK_PAIRS = (
@@ -129,7 +129,7 @@ class ReferenceBackend:
             if previous - wcss <= still * wcss:
                 return centroids, wcss
             previous, last = wcss, centroids
-            centroids = place_means(problem, centroids, found)
+            centroids = place_beyond(problem, centroids, found)
         return last, previous
 
     def seed(

@@ -1,6 +1,6 @@
 """One breath of the search, compiled: `gpu_kmeans.refinement.breathe_by_steps` defines it.
 
-On 4,096 merged colours of kodim03 with k = 64 it takes 0.8 ms, step by step from Python 1.3 ms.
+Several may run side by side in threads: nothing here takes the interpreter lock.
 Every operation comes in the order of the definition, so the answer has its bits.
 """
 

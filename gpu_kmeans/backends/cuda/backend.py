@@ -229,6 +229,7 @@ class CudaBackend:
         limits: Sequence[float],
         still: float,
         on_iteration: Callable[[int], None],
+        over_relaxed: bool,
     ) -> tuple[list[Tensor], list[list[float]], list[int], list[int]]:
         """Launch an iteration at a time; look at who rests a few launches late."""
         offsets = tuple(accumulate((len(start) for start in centroids), initial=0))
@@ -244,6 +245,7 @@ class CudaBackend:
             limits=limits,
             history=history,
             done=counts,
+            over_relaxed=over_relaxed,
         )
         walk.rest([b not in active for b in range(len(counts))])
         walk.descend(min(counts[b] for b in active), on_iteration)

@@ -25,6 +25,7 @@ from gpu_kmeans.backends.cuda.steps import (
     DESCEND,
     DROP,
     NOTHING,
+    OVER_RELAXED,
     SETTLE,
     SPLIT,
     descend_step,
@@ -295,10 +296,10 @@ def color_pass(
         ticket = tl.atomic_add(tickets + b, 1, sem="acq_rel", scope="gpu")
         if ticket == tl.load(tiles_of + b) - 1:
             tl.store(tickets + b, 0)
-            if STEP == DESCEND:
+            if STEP == DESCEND or STEP == OVER_RELAXED:  # noqa: SIM109 - Triton has no `in`
                 descend_step(
                     b, first, count, rows, valid, centroids, table, status, wcss, n_iter,
-                    history, limits, still, limit, D, COLUMNS,
+                    history, limits, still, limit, D, COLUMNS, OVER=STEP == OVER_RELAXED,
                 )  # fmt: skip
             elif STEP == SETTLE:
                 settle_step(

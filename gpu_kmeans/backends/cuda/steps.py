@@ -10,12 +10,17 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
+from gpu_kmeans.color import GRID
+
+LARGEST = tl.constexpr(GRID)
+
 # What follows a pass.
 NOTHING = tl.constexpr(0)
 DESCEND = tl.constexpr(1)  # move, and stop by the rule of `lloyd.descend`
 SETTLE = tl.constexpr(2)  # move, and stop by the rule of `Backend.settle`
 SPLIT = tl.constexpr(3)  # `refinement.split_widest`
 DROP = tl.constexpr(4)  # `refinement._drop_least_useful`
+OVER_RELAXED = tl.constexpr(5)  # as DESCEND, by longer steps
 
 # States of a problem.
 GOES_ON = tl.constexpr(0)
@@ -48,11 +53,24 @@ def _mean(table, rows, j: tl.constexpr, valid, mass, old, COLUMNS: tl.constexpr)
 
 @triton.jit
 @no_type_check
+def _beyond(mean, old):
+    """Do as `gpu_kmeans.distances.place_beyond`: its product is exact, fused or not."""
+    step = mean - old
+    beyond = tl.floor((mean + (step - step * 0.25)) + 0.5)
+    is_too_far = (tl.abs(beyond - mean) > tl.abs(step)) | (beyond < 0) | (beyond > LARGEST)
+    return tl.where(is_too_far, tl.floor(mean + 0.5), beyond)
+
+
+@triton.jit
+@no_type_check
 def descend_step(
     b, first, count, rows, valid, centroids, table, status, wcss, n_iter, history, limits, still,
-    depth, D: tl.constexpr, COLUMNS: tl.constexpr,
+    depth, D: tl.constexpr, COLUMNS: tl.constexpr, OVER: tl.constexpr,
 ):  # fmt: skip
-    """Move to the grid points nearest to the means; rest when the shift or the fall is small."""
+    """Move to the grid points nearest to the means; rest when the shift or the fall is small.
+
+    Over-relaxed, move beyond the means.
+    """
     mass = _column(table, rows, D, valid, COLUMNS).to(tl.float64)
     cost = tl.sum(_column(table, rows, D + 1, valid, COLUMNS), axis=0).to(tl.float64)
     if tl.sum((valid & (mass == 0)).to(tl.int32), axis=0) > 0:
@@ -64,7 +82,8 @@ def descend_step(
         shift = tl.zeros((1,), dtype=tl.float64)
         for j in tl.static_range(D):
             old = tl.load(centroids + rows * D + j, mask=valid, other=0.0).to(tl.float64)
-            new = tl.floor(_mean(table, rows, j, valid, mass, old, COLUMNS) + 0.5)
+            mean = _mean(table, rows, j, valid, mass, old, COLUMNS)
+            new = _beyond(mean, old) if OVER else tl.floor(mean + 0.5)
             tl.store(centroids + rows * D + j, new.to(tl.float32), mask=valid)
             moved = tl.where(valid, new - old, 0.0)
             shift += tl.sum(moved * moved, axis=0)
@@ -85,7 +104,7 @@ def settle_step(
     b, rows, valid, centroids, table, status, wcss, still, is_last,
     D: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Measure; then rest, or move unless this was the last pass."""
+    """Measure; then rest, or move beyond the means unless this was the last pass."""
     mass = _column(table, rows, D, valid, COLUMNS).to(tl.float64)
     cost = tl.sum(_column(table, rows, D + 1, valid, COLUMNS), axis=0).to(tl.float64)
     previous = tl.load(wcss + b)
@@ -95,7 +114,7 @@ def settle_step(
     elif is_last == 0:
         for j in tl.static_range(D):
             old = tl.load(centroids + rows * D + j, mask=valid, other=0.0).to(tl.float64)
-            new = tl.floor(_mean(table, rows, j, valid, mass, old, COLUMNS) + 0.5)
+            new = _beyond(_mean(table, rows, j, valid, mass, old, COLUMNS), old)
             tl.store(centroids + rows * D + j, new.to(tl.float32), mask=valid)
     _clear(table, rows, valid, COLUMNS)
 
@@ -206,26 +225,37 @@ def keep_better(
     status,  # (problems,) int32, written
     best,  # (rows, D) float32: the best so far
     lowest,  # (problems,) float64: their WCSS
+    LANES: tl.constexpr,
     D: tl.constexpr,
     K: tl.constexpr,
 ):
-    """Keep the candidates of a problem where they are better, and go back to the best where not."""
-    b = tl.program_id(0)
-    first = tl.load(first_of + b)
-    kept = tl.load(kept_of + b)
-    found = tl.load(wcss + b)
-    is_better = found < tl.load(lowest + b)
+    """Let LANES problems in a row go on from the best of their candidates, or from the best so far.
+
+    They are the same problem, with the same best so far; of equal candidates the first is taken.
+    """
+    lane0 = tl.program_id(0) * LANES
+    kept = tl.load(kept_of + lane0)
+    least = tl.load(lowest + lane0)
+    chosen = -1
+    for lane in tl.static_range(LANES):
+        found = tl.load(wcss + lane0 + lane)
+        chosen = tl.where(found < least, lane, chosen)
+        least = tl.minimum(found, least)
     names = tl.arange(0, K)
+    own = tl.load(first_of + lane0) + names
     for j in tl.static_range(D):
-        at = (first + names) * D + j
-        new = tl.load(centroids + at, mask=names < kept, other=0.0)
-        old = tl.load(best + at, mask=names < kept, other=0.0)
-        better = tl.where(is_better, new, old)
-        tl.store(centroids + at, better, mask=names < kept)
-        tl.store(best + at, better, mask=names < kept)
+        better = tl.load(best + own * D + j, mask=names < kept, other=0.0)
+        for lane in tl.static_range(LANES):
+            at = (tl.load(first_of + lane0 + lane) + names) * D + j
+            new = tl.load(centroids + at, mask=names < kept, other=0.0)
+            better = tl.where(chosen == lane, new, better)
+        for lane in tl.static_range(LANES):
+            at = (tl.load(first_of + lane0 + lane) + names) * D + j
+            tl.store(centroids + at, better, mask=names < kept)
+            tl.store(best + at, better, mask=names < kept)
     tl.debug_barrier()
-    if is_better:
-        tl.store(lowest + b, found)
-    tl.store(count_of + b, kept)
-    tl.store(status + b, GOES_ON)
-    tl.store(wcss + b, float("inf"))
+    for lane in tl.static_range(LANES):
+        tl.store(lowest + lane0 + lane, least)
+        tl.store(count_of + lane0 + lane, kept)
+        tl.store(status + lane0 + lane, GOES_ON)
+        tl.store(wcss + lane0 + lane, float("inf"))

@@ -38,6 +38,7 @@ class TileWalk:
         limits: The shift of each problem at which descending rests.
         history: (problems, iterations) float64, WCSS of the iterations done.
         done: How many those are.
+        over_relaxed: Descend by steps beyond the means, see `gpu_kmeans.distances.place_beyond`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class TileWalk:
         limits: Sequence[float] = (),
         history: Tensor | None = None,
         done: Sequence[int] = (),
+        over_relaxed: bool = False,
     ) -> None:
         device, d = centroids.device, centroids.shape[1]
         sizes = [b - a for a, b in pairwise(offsets)]
@@ -72,6 +74,7 @@ class TileWalk:
         self.wcss, self.lowest, nothing = zeros(3, b, torch.float64, device)
         self.wcss.fill_(torch.inf)
         self.lowest.fill_(torch.inf)
+        self.step = steps.OVER_RELAXED if over_relaxed else steps.DESCEND
         self.limits = to_device(torch.tensor(limits or [0.0] * b, dtype=torch.float64), device)
         self.still = torch.full((1,), still, dtype=torch.float64, device=device)
         self.history = nothing[:, None] if history is None else to_device(history, device)
@@ -95,12 +98,12 @@ class TileWalk:
         """Launch a pass that drops."""
         self._launch(steps.DROP.value, detail=True, breath=breath)
 
-    def keep(self) -> None:
+    def keep(self, lanes: int = 1) -> None:
         """Keep the better, in one launch."""
         with on(self.status.device):
-            steps.keep_better[(len(self.status),)](
+            steps.keep_better[(len(self.status) // lanes,)](
                 self.first_of, self.count_of, self.kept_of, self.centroids, self.wcss, self.status,
-                self.best, self.lowest, D=self.centroids.shape[1], K=self.width,
+                self.best, self.lowest, LANES=lanes, D=self.centroids.shape[1], K=self.width,
             )  # fmt: skip
 
     def grow(self) -> None:
@@ -113,7 +116,7 @@ class TileWalk:
         before: _Look | None = None
         for i in range(begun, self.history.shape[1]):
             on_iteration(i)
-            self._launch(steps.DESCEND.value)
+            self._launch(self.step.value)
             if (i + 1 - begun) % LOOK_EVERY == 0:
                 if before is not None and before.shows_rest():
                     return

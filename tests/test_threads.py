@@ -1,0 +1,70 @@
+"""Sharing work among threads: everything is done once, in order, and errors pass through."""
+
+import threading
+
+import pytest
+import torch
+
+from gpu_kmeans.backends.threads import parallel
+
+pytestmark = pytest.mark.usefixtures("threads")
+
+
+@pytest.fixture(params=[1, 2, 5], ids="threads{}".format)
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 100])
+def test_every_piece_is_done_once_and_answers_come_in_order(count):
+    done = []
+
+    def square(i):
+        done.append(i)
+        return i * i
+
+    assert parallel(square, range(count)) == [i * i for i in range(count)]
+    assert sorted(done) == list(range(count))
+
+
+def test_what_a_piece_raises_passes_through_when_nobody_works_any_more():
+    working, lock = [0], threading.Lock()
+
+    def work(i):
+        with lock:
+            working[0] += 1
+        try:
+            if i == 3:
+                raise ValueError("the fourth")
+        finally:
+            with lock:
+                working[0] -= 1
+
+    with pytest.raises(ValueError, match="the fourth"):
+        parallel(work, range(50))
+    assert working == [0]
+
+
+def test_a_piece_may_share_its_own_work():
+    def outer(i):
+        return sum(parallel(lambda j: i * j, range(10)))
+
+    assert parallel(outer, range(20)) == [45 * i for i in range(20)]
+
+
+def test_several_may_call_at_once():
+    answers = {}
+
+    def call(name):
+        answers[name] = parallel(lambda i: name + i, range(200))
+
+    callers = [threading.Thread(target=call, args=(1000 * n,)) for n in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+
+    assert answers == {1000 * n: [1000 * n + i for i in range(200)] for n in range(4)}
