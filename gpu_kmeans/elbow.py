@@ -20,6 +20,7 @@ References:
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from jaxtyping import Num
 from torch import Tensor
 
 from gpu_kmeans.backends import AheadBackend, Backend, Problems, backend_for
+from gpu_kmeans.backends.threads import consume
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, check_points
 from gpu_kmeans.color import STEPS
 from gpu_kmeans.criteria import Criterion, judge, simplified_silhouette
@@ -38,9 +40,9 @@ from gpu_kmeans.distances import (
     place_means,
 )
 from gpu_kmeans.errors import OptionError
-from gpu_kmeans.growth import grow
+from gpu_kmeans.growth import grow as grow_by_metric
 from gpu_kmeans.histogram import Histogram, coarsen_together
-from gpu_kmeans.refinement import STEPS_OUT, STILL, breathe, breathe_together, split_widest
+from gpu_kmeans.refinement import STEPS_OUT, STILL, breathe_together, grow
 from gpu_kmeans.seeding import distinct_rows
 
 __all__ = ["ElbowCurve", "curve_ks", "elbow", "picture_curve"]
@@ -264,25 +266,33 @@ def _curve(
     few = distinct_rows(fine.points, ks[-1])
     last = ks[-1] if few is None else len(few)
     done = sorted({*(k for k in ks if k < last), last})
-    wcss: list[float] = []
     fit_s: list[float] = []
-    silhouettes: list[float | None] = []
-    started_at = time.perf_counter()
-    for centroids in _steps(engine, coarse, question.metric, last):
-        k = len(centroids)
-        if on_progress:
-            on_progress(k / ks[-1])
-        if k in done:
-            fit_s.append(time.perf_counter() - started_at)
-            is_zero = few is not None and k == last
-            value = 0.0 if is_zero else _value(engine, fine, centroids + origin, question.metric)
-            wcss.append(min([value * scale, *wcss[-1:]]))
-            if question.wants_criteria:
-                points, weights = coarse.points, coarse.weights
-                silhouettes.append(
-                    simplified_silhouette(question.metric, points, weights, centroids)
-                )
+
+    def settled() -> Iterator[Tensor]:
         started_at = time.perf_counter()
+        for centroids in _steps(engine, coarse, question.metric, last):
+            if on_progress:
+                on_progress(len(centroids) / ks[-1])
+            if len(centroids) in done:
+                fit_s.append(time.perf_counter() - started_at)
+                yield centroids
+            started_at = time.perf_counter()
+
+    def judged(centroids: Tensor) -> tuple[float, float | None]:
+        value, means = _value(engine, fine, centroids + origin, question.metric)
+        if few is not None and len(centroids) == last:
+            value = 0.0
+        if not question.wants_criteria:
+            return value, None
+        points, weights = coarse.points, coarse.weights
+        means = (means - origin).to(points.dtype)
+        return value, simplified_silhouette(question.metric, points, weights, means)
+
+    # Another thread would not be on this one's stream of a device.
+    is_on_cpu = fine.points.device.type == "cpu"
+    values = consume(judged, settled()) if is_on_cpu else [judged(c) for c in settled()]
+    wcss = list(accumulate((value * scale for value, _ in values), min))
+    silhouettes = [silhouette for _, silhouette in values]
     found = tuple(done)
     knee = find_knee(found, wcss)
     ended = last < ks[-1]
@@ -309,14 +319,19 @@ def _curve(
 def _steps(engine: Backend, problem: Problems, metric: Metric, last: int) -> Iterator[Tensor]:
     if metric is EUCLIDEAN:
         return _sequence(engine, problem, last)
-    return grow(engine, problem, metric, last)
+    return grow_by_metric(engine, problem, metric, last)
 
 
-def _value(engine: Backend, problem: Problems, centroids: Tensor, metric: Metric) -> float:
-    if metric is EUCLIDEAN:
-        return _exact_wcss(engine, problem, centroids)
+def _value(
+    engine: Backend, problem: Problems, centroids: Tensor, metric: Metric
+) -> tuple[float, Tensor]:
+    """Return the objective of all points, and the centres it is about: the means, or as given."""
     found = metric.on(engine).assign_accumulate(problem, centroids, (0, len(centroids)))
-    return float(found.wcss[0])
+    if metric is not EUCLIDEAN:
+        return float(found.wcss[0]), centroids
+    means = cluster_means(centroids, found)
+    shifts = ((means - centroids.double()) ** 2).sum(dim=1)
+    return max(0.0, float(found.wcss[0] - (found.masses * shifts).sum())), means
 
 
 def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]:
@@ -328,9 +343,7 @@ def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]
         yield from _sequence_ahead(engine, problem, centroids, last, rng)
         return
     for _ in range(1, last):
-        centroids = split_widest(engine, problem, centroids, 1)
-        centroids, wcss = engine.settle(problem, centroids, steps=STEPS_OUT, still=STILL)
-        centroids, _ = breathe(engine, problem, centroids, wcss, share=BREATH, rng=rng)
+        centroids = grow(engine, problem, centroids, share=BREATH, rng=rng)
         yield centroids
 
 
@@ -358,13 +371,6 @@ def _sequence_ahead(
 def _mean(engine: Backend, problem: Problems) -> Tensor:
     zero = problem.points.new_zeros(1, problem.points.shape[1])
     return place_means(problem, zero, engine.assign_accumulate(problem, zero, (0, 1)))
-
-
-def _exact_wcss(engine: Backend, problem: Problems, centroids: Tensor) -> float:
-    """Return the WCSS of all points about the means of their clusters, unrounded."""
-    found = engine.assign_accumulate(problem, centroids, (0, len(centroids)))
-    shifts = (cluster_means(centroids, found) - centroids.double()) ** 2
-    return max(0.0, float(found.wcss[0] - (found.masses * shifts.sum(dim=1)).sum()))
 
 
 def _check_ks(k_max: int, ks: Sequence[int] | None) -> tuple[int, ...]:

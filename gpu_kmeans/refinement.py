@@ -76,7 +76,7 @@ def refine_centroids(
     for i, share in enumerate(shares):
         on_progress(i / len(shares))
         plans = [_plan(len(best), share, rng) for _ in range(LANES)]
-        go_on = functools.partial(_breathe, engine, problem, best, lowest)
+        go_on = functools.partial(breathe, engine, problem, best, lowest)
         best, lowest = min(parallel(go_on, plans), key=lambda found: found[1])
     return best
 
@@ -152,31 +152,6 @@ def _extra(k: int, share: float) -> int:
     return max(1, int(share * k))
 
 
-def breathe(
-    engine: Backend,
-    problem: Problems,
-    centroids: Float[Tensor, "k d"],
-    wcss: float,
-    *,
-    share: float,
-    rng: np.random.Generator,
-) -> tuple[Float[Tensor, "k d"], float]:
-    """Split some clusters, remove as many, and return the better of before and after.
-
-    Args:
-        engine: Who computes.
-        problem: A single problem.
-        centroids: Settled ones.
-        wcss: Their WCSS.
-        share: Of the clusters, how many to split; at least one is.
-        rng: Which ones.
-
-    Returns:
-        Centroids, as many as were given, and their WCSS. Never raises.
-    """
-    return _breathe(engine, problem, centroids, wcss, _plan(len(centroids), share, rng))
-
-
 def _plan(k: int, share: float, rng: np.random.Generator) -> Breath:
     return Breath(
         extra=_extra(k, share),
@@ -188,9 +163,21 @@ def _plan(k: int, share: float, rng: np.random.Generator) -> Breath:
     )
 
 
-def _breathe(
-    engine: Backend, problem: Problems, centroids: Tensor, wcss: float, plan: Breath
-) -> tuple[Tensor, float]:
+def breathe(
+    engine: Backend, problem: Problems, centroids: Float[Tensor, "k d"], wcss: float, plan: Breath
+) -> tuple[Float[Tensor, "k d"], float]:
+    """Split some clusters, remove as many, and return the better of before and after.
+
+    Args:
+        engine: Who computes.
+        problem: A single problem.
+        centroids: Settled ones.
+        wcss: Their WCSS.
+        plan: How many to split, and by what luck.
+
+    Returns:
+        Centroids, as many as were given, and their WCSS. Never raises.
+    """
     quick = _breathing(engine)
     if quick is not None and quick.can_breathe(problem):
         return quick.breathe(problem, centroids, wcss, plan)
@@ -216,6 +203,42 @@ def breathe_by_steps(
     narrower = _drop_least_useful(engine, problem, wider, plan.extra)
     candidate, lower = engine.settle(problem, narrower, steps=plan.steps_out, still=plan.still)
     return (candidate, lower) if lower < wcss else (centroids, wcss)
+
+
+def grow(
+    engine: Backend,
+    problem: Problems,
+    centroids: Float[Tensor, "k d"],
+    *,
+    share: float,
+    rng: np.random.Generator,
+) -> Float[Tensor, "m d"]:
+    """Add a centroid: split the cluster that gains most, settle, and take one breath.
+
+    Args:
+        engine: Who computes.
+        problem: A single problem.
+        centroids: Settled ones.
+        share: Of the k + 1 clusters, how many the breath splits; at least one is.
+        rng: Which ones.
+
+    Returns:
+        k + 1 settled centroids. Never raises.
+    """
+    plan = _plan(len(centroids) + 1, share, rng)
+    quick = _breathing(engine)
+    if quick is not None and quick.can_breathe(problem):
+        return quick.grow(problem, centroids, plan)
+    return grow_by_steps(engine, problem, centroids, plan)
+
+
+def grow_by_steps(
+    engine: Backend, problem: Problems, centroids: Float[Tensor, "k d"], plan: Breath
+) -> Float[Tensor, "m d"]:
+    """Define growing by one, from the passes that every backend has. Never raises."""
+    wider = split_widest(engine, problem, centroids, 1)
+    settled, wcss = engine.settle(problem, wider, steps=plan.steps_out, still=plan.still)
+    return breathe_by_steps(engine, problem, settled, wcss, plan)[0]
 
 
 def searches_for(k: int) -> int:

@@ -1,5 +1,7 @@
 """Leaving a local optimum: never worse, often better, always as many centroids."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,12 @@ from samples import BACKENDS, blobs, lattice_points, photo
 
 from gpu_kmeans import kmeans, quantize
 from gpu_kmeans.backends import Breath, backend_for
-from gpu_kmeans.refinement import breathe_by_steps, refine_centroids, split_widest
+from gpu_kmeans.refinement import (
+    breathe_by_steps,
+    grow_by_steps,
+    refine_centroids,
+    split_widest,
+)
 
 CPU = torch.device("cpu")
 on_every_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -128,3 +135,7 @@ def test_a_compiled_breath_has_the_bits_of_its_definition(seed, d, k, is_integra
 
     assert lowest == wanted
     assert torch.equal(quick, plain)
+    plan = replace(plan, luck=rng.standard_exponential(k + 1))
+    grown = engine.grow(problem, centroids, plan)
+    assert torch.equal(grown, grow_by_steps(engine, problem, centroids, plan))
+    assert len(grown) == k + 1

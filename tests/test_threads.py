@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from gpu_kmeans.backends.threads import parallel
+from gpu_kmeans.backends.threads import consume, parallel
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -68,3 +68,30 @@ def test_several_may_call_at_once():
         caller.join()
 
     assert answers == {1000 * n: [1000 * n + i for i in range(200)] for n in range(4)}
+
+
+def test_what_comes_is_consumed_in_order_while_more_is_made():
+    assert consume(lambda i: 2 * i, (i for i in range(100))) == [2 * i for i in range(100)]
+    assert consume(lambda i: 2 * i, iter(())) == []
+
+
+def test_nobody_consumes_any_more_once_making_or_consuming_has_failed():
+    working = []
+
+    def work(i):
+        working.append(i)
+        if i == 5:
+            raise ValueError("the sixth")
+        working.remove(i)
+
+    def make():
+        yield from range(3)
+        raise OSError("no more")
+
+    with pytest.raises(ValueError, match="the sixth"):
+        consume(work, range(30))
+    assert working == [5]
+    working.clear()
+    with pytest.raises(OSError, match="no more"):
+        consume(work, make())
+    assert working == []

@@ -338,6 +338,12 @@ class BreathingBackend(Backend, Protocol):
         """Do as `gpu_kmeans.refinement.breathe_by_steps`, to the same bits."""
         ...
 
+    def grow(
+        self, problem: Problems, centroids: Float[Tensor, "k d"], plan: Breath
+    ) -> Float[Tensor, "m d"]:
+        """Do as `gpu_kmeans.refinement.grow_by_steps`, to the same bits."""
+        ...
+
 
 def available_backends() -> tuple[str, ...]:
     """Name the backends that can run here, best first.

@@ -225,6 +225,15 @@ class CpuBackend:
         )
         return torch.from_numpy(best[: centroids.shape[1]].T.copy()), lowest
 
+    def grow(
+        self, problem: Problems, centroids: Float[Tensor, "k d"], plan: Breath
+    ) -> Float[Tensor, "m d"]:
+        """Do it in one compiled call, in one thread."""
+        whole = _kernel_arguments(_tiles_of(problem)[0], centroids.numpy(), problem.is_integral)
+        steps = (plan.steps_in, plan.steps_out, plan.still, plan.reach)
+        grown = search_kernels.grow(*whole, plan.extra, plan.luck, centroids.shape[1], *steps)
+        return torch.from_numpy(grown[: centroids.shape[1]].T.copy())
+
     def seed(
         self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
     ) -> list[Int[Tensor, " _m"]]:

@@ -38,6 +38,26 @@ def breathe(
 
 @njit(nogil=True, cache=True)
 @no_type_check
+def grow(
+    points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge,
+    extra, luck, d, steps_in, steps_out, still, reach,
+):  # fmt: skip
+    """Return centroids (4, k + 1): the widest cluster split, all settled, and one breath taken."""
+    table = assign_detail(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge)
+    even = np.ones(centroids.shape[1])
+    wider = _split_widest(table, centroids, 1, even, d, is_integral, reach)
+    settled, wcss = settle(
+        points, weights, boxes, sums, wider, chunk, labels, is_integral, huge, steps_out, still
+    )
+    best, _ = breathe(
+        points, weights, boxes, sums, settled, chunk, labels, is_integral, huge,
+        wcss, extra, luck, d, steps_in, steps_out, still, reach,
+    )  # fmt: skip
+    return best
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
 def _split_widest(table, centroids, extra, luck, d, is_integral, reach):
     """Split the clusters that gain most; the other halves follow the centroids, moved to means."""
     k = centroids.shape[1]

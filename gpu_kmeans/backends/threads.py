@@ -7,13 +7,13 @@ any answer: the results come in the order of the pieces.
 
 import functools
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
 
-__all__ = ["parallel"]
+__all__ = ["consume", "parallel"]
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -51,6 +51,27 @@ def parallel(run: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Re
         if not other.cancelled():
             other.result()
     return [results[i] for i in range(len(pieces))]
+
+
+def consume(run: Callable[[Piece], Result], pieces: Iterable[Piece]) -> list[Result]:
+    """Run a function on each piece as it comes, while the caller makes the next one.
+
+    Args:
+        run: What to do, likewise.
+        pieces: An iterator that has work of its own.
+
+    Returns:
+        The results, in order. What either raises passes through, once nobody works any more.
+    """
+    if torch.get_num_threads() == 1:
+        return [run(piece) for piece in pieces]
+    pool, begun = _pool(torch.get_num_threads()), list[tuple[Future[Result], Piece]]()
+    try:
+        for piece in pieces:
+            begun.append((pool.submit(run, piece), piece))
+        return [run(piece) if one.cancel() else one.result() for one, piece in begun]
+    finally:
+        wait([one for one, _ in begun if not one.cancel()])
 
 
 @functools.cache
