@@ -288,9 +288,7 @@ def _curve(
         means = (means - origin).to(points.dtype)
         return value, simplified_silhouette(question.metric, points, weights, means)
 
-    # Another thread would not be on this one's stream of a device.
-    is_on_cpu = fine.points.device.type == "cpu"
-    values = consume(judged, settled()) if is_on_cpu else [judged(c) for c in settled()]
+    values = consume(judged, settled(), fine.points.device)
     wcss = list(accumulate((value * scale for value, _ in values), min))
     silhouettes = [silhouette for _, silhouette in values]
     found = tuple(done)

@@ -26,6 +26,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from gpu_kmeans.backends import Accumulated, AheadBackend, Backend, Problems, backend_for
+from gpu_kmeans.backends.threads import parallel
 from gpu_kmeans.checks import (
     as_tensor,
     check_coordinates,
@@ -59,6 +60,7 @@ from gpu_kmeans.seeding import distinct_rows, greedy_seeds, random_seeds, seedin
 __all__ = ["INITS", "Descent", "KMeansResult", "descend", "kmeans"]
 
 INITS = ("k-means++", "random")
+SEEDED_TOGETHER = 4  # starts: choosing seeds keeps one thread busy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,9 +197,14 @@ class Fit:
         """Start as often as asked; keep the descent of lowest WCSS, the first of equals."""
         starts = 1 if isinstance(start, Tensor) else self.n_init
         best: Descent | None = None
+        seeds: dict[int, Tensor] = {}
         for i in range(starts):
             report = part_of(on_progress, i, starts)
-            centroids = self._first_centroids(metric.on(engine), problem, start, i, report)
+            if i not in seeds:
+                some = range(i, i + 1 if self.refine else min(starts, i + SEEDED_TOGETHER))
+                first = partial(self._first_centroids, metric.on(engine), problem, start, report)
+                seeds = dict(zip(some, parallel(first, some, problem.points.device), strict=True))
+            centroids = seeds[i]
             descent = descend(
                 engine,
                 problem,
@@ -223,7 +230,7 @@ class Fit:
         searches = self.n_init * searches_for(self.k)
         for i in range(searches):
             report = part_of(on_progress, i, searches)
-            centroids = self._first_centroids(engine, problem, start, i, report)
+            centroids = self._first_centroids(engine, problem, start, report, i)
             candidates.append(engine.settle(problem, centroids, steps=1, still=0.0))
         return min(candidates, key=lambda candidate: candidate[1])[0]
 
@@ -276,7 +283,7 @@ class Fit:
         return [points[own] for (points, _), own in zip(each, rows, strict=True)]
 
     def _first_centroids(
-        self, engine: Backend, problem: Problems, start: str | Tensor, i: int, report: Progress
+        self, engine: Backend, problem: Problems, start: str | Tensor, report: Progress, i: int
     ) -> Tensor:
         """Seed the i-th start, and refine the seeds where that is asked for."""
         rng = np.random.default_rng([self.seed, i])

@@ -77,7 +77,7 @@ def refine_centroids(
         on_progress(i / len(shares))
         plans = [_plan(len(best), share, rng) for _ in range(LANES)]
         go_on = functools.partial(breathe, engine, problem, best, lowest)
-        best, lowest = min(parallel(go_on, plans), key=lambda found: found[1])
+        best, lowest = min(parallel(go_on, plans, centroids.device), key=lambda found: found[1])
     return best
 
 

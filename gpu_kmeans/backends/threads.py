@@ -19,17 +19,24 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 
-def parallel(run: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
+CPU = torch.device("cpu")
+
+
+def parallel(
+    run: Callable[[Piece], Result], pieces: Sequence[Piece], device: torch.device = CPU
+) -> list[Result]:
     """Run a function on each piece, on as many threads as torch may use.
 
     Args:
         run: What to do; worth it where most of it is compiled and takes 0.1 ms or more.
         pieces: What to do it on.
+        device: Where its tensors are. Beside the CPU all is done by the caller: another thread
+            would not be on its stream.
 
     Returns:
         The results, in order. What `run` raises passes through, once nobody works any more.
     """
-    threads = min(torch.get_num_threads(), len(pieces))
+    threads = min(_threads(device), len(pieces))
     if threads <= 1:
         return [run(piece) for piece in pieces]
     results: dict[int, Result] = {}
@@ -53,17 +60,20 @@ def parallel(run: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Re
     return [results[i] for i in range(len(pieces))]
 
 
-def consume(run: Callable[[Piece], Result], pieces: Iterable[Piece]) -> list[Result]:
+def consume(
+    run: Callable[[Piece], Result], pieces: Iterable[Piece], device: torch.device = CPU
+) -> list[Result]:
     """Run a function on each piece as it comes, while the caller makes the next one.
 
     Args:
         run: What to do, likewise.
         pieces: An iterator that has work of its own.
+        device: Likewise.
 
     Returns:
         The results, in order. What either raises passes through, once nobody works any more.
     """
-    if torch.get_num_threads() == 1:
+    if _threads(device) == 1:
         return [run(piece) for piece in pieces]
     pool, begun = _pool(torch.get_num_threads()), list[tuple[Future[Result], Piece]]()
     try:
@@ -72,6 +82,10 @@ def consume(run: Callable[[Piece], Result], pieces: Iterable[Piece]) -> list[Res
         return [run(piece) if one.cancel() else one.result() for one, piece in begun]
     finally:
         wait([one for one, _ in begun if not one.cancel()])
+
+
+def _threads(device: torch.device) -> int:
+    return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 @functools.cache
