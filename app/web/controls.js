@@ -4,7 +4,7 @@ import { TARGETS } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
-const DEFAULTS = { prefer: "looks", refine: "1", seed: "0", format: "png", skip_if_larger: "false" };
+const DEFAULTS = { prefer: "looks", refine: "1", seed: "0", format: "png", order: "given", metadata: "strip", skip_if_larger: "false" };
 
 // What the API takes where space and dither are not given.
 const PREFERRED = { looks: { space: "oklab", dither: "0.6" }, bytes: { space: "oklab", dither: "0" } };
@@ -37,7 +37,7 @@ export class Controls extends EventTarget {
     for (const name of [...TARGETS, "k_max", "seed"]) $(name).addEventListener("change", () => this.#onNumber(name));
     $("dither").addEventListener("input", () => this.#showDither());
     $("target").addEventListener("change", () => this.takeK("auto"));
-    for (const name of ["dither", "refine"]) $(name).addEventListener("change", () => this.#changed(name));
+    for (const name of ["dither", "refine", "order", "metadata"]) $(name).addEventListener("change", () => this.#changed(name));
     for (const name of ["space", "format"]) for (const radio of form.elements[name]) radio.addEventListener("change", () => this.#changed(name));
     for (const radio of form.elements.prefer) radio.addEventListener("change", () => this.#onPrefer());
     $("skip_if_larger").addEventListener("change", () => this.#changed("skip_if_larger"));
@@ -58,6 +58,8 @@ export class Controls extends EventTarget {
       refine: $("refine").value,
       seed: $("seed").value,
       format: elements.format.value,
+      order: $("order").value,
+      metadata: $("metadata").value,
       skip_if_larger: String($("skip_if_larger").checked),
     };
     const options = { k: this.#k };

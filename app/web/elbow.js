@@ -11,6 +11,7 @@ const RULES = {
   silhouette: ["Simplified silhouette", "how much farther the next colour is than the own"],
   target_error: ["Error a tenth of the first", "where a tenth of what one colour leaves is left"],
 };
+const INVITATION = "Not measured yet. Measuring makes the file of each k,";
 const PRESETS = [4, 8, 16, 32, 64, 128, 256];
 
 /** The panel of the elbow curve; fires "take" with a k, "k_max" with the end of the curve, "error" with an error. */
@@ -146,6 +147,7 @@ export class Elbow extends EventTarget {
       row.append(head, ...texts.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
       return row;
     }));
+    $("sizes-invite").textContent = PRESETS.some((k) => k !== now && this.#sizes.has(k)) ? "The file of each k," : INVITATION;
     $("measure").disabled = !this.#picture?.result || PRESETS.every((k) => this.#sizes.has(k));
   }
 

@@ -12,7 +12,7 @@ import { Pictures } from "./pictures.js";
 import { bytes, change, decibels, number, plural, quoted, scientific, stem } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const KEEPS_PALETTE = new Set(["prefer", "dither", "space", "format", "skip_if_larger"]); // these do not ask for other colours
+const KEEPS_PALETTE = new Set(["prefer", "dither", "space", "format", "order", "metadata", "skip_if_larger"]); // these do not ask for other colours
 const PATIENCE_MS = 150; // shorter waits show nothing
 
 const colors = { fixed: null, locked: [] };
@@ -54,6 +54,7 @@ controls.addEventListener("change", ({ detail: { name, colors: given, problem } 
   if (problem) return notices.say("error", problem);
   if (name === "palette") return setFixed(given.length ? given : null);
   if (name === "reset") colors.locked = [];
+  if (name === "order") palette.sortAsInFile();
   if (!KEEPS_PALETTE.has(name)) colors.fixed = null;
   if (name === "k_max" && controls.options.k !== "elbow") return showElbow();
   return run();

@@ -59,6 +59,12 @@ export class Palette extends EventTarget {
     this.#draw();
   }
 
+  /** Show the order that was asked for. */
+  sortAsInFile() {
+    $("sort").value = "palette";
+    this.#draw();
+  }
+
   #draw() {
     const focused = this.#box.contains(document.activeElement);
     const sorted = [...this.#entries].sort(ORDERS[$("sort").value]);

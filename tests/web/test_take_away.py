@@ -68,6 +68,37 @@ def test_a_palette_of_ones_own_is_exported_as_it_is_shown(visit, format_):
     assert sorted(READERS[format_](file)) == sorted(visit.colors())
 
 
+@pytest.mark.parametrize("order", ["luminance", "popularity"])
+def test_the_palette_comes_in_the_order_that_is_asked_for(visit, order):
+    visit.take_k(8)
+    visit.page.locator("details summary").click()
+    visit.page.select_option("#order", order)
+    expect(visit.page.locator("#curl")).to_contain_text(f"order={order}")
+    visit.settle()
+    picture = visit.picture()
+
+    levels_ = picture.getpalette()[: 3 * 8]
+    in_file = [f"#{bytes(levels_[i : i + 3]).hex()}" for i in range(0, 24, 3)]
+    assert visit.colors() == in_file
+    if order == "popularity":
+        counts = [count for count, _ in sorted(picture.getcolors(), key=lambda pair: pair[1])]
+        assert counts == sorted(counts, reverse=True)
+
+
+def test_metadata_is_stripped_until_it_is_to_be_kept(visit):
+    exif = Image.Exif()
+    exif[0x010F] = "A camera"
+    visit.bring_one("camera.jpg", encoded(photo(8), "JPEG", exif=exif))
+    stripped = visit.picture().getexif()
+    visit.page.locator("details summary").click()
+    visit.page.select_option("#metadata", "keep")
+    expect(visit.page.locator("#curl")).to_contain_text("metadata=keep")
+    visit.settle()
+
+    assert dict(stripped) == {}
+    assert visit.picture().getexif()[0x010F] == "A camera"
+
+
 def test_a_click_on_a_color_copies_its_hex(open_page):
     visit = open_page(permissions=["clipboard-read", "clipboard-write"])
     swatch = visit.page.locator(".swatch").nth(3)
