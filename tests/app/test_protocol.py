@@ -1,5 +1,6 @@
 """What a client may do to a connection, tried on a real server on a loopback port."""
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -8,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 from servers import QUICK, answer_to, connected, one_answer, post, served, status_of
+
+from app.protocol import Turnstile
 
 
 async def echo_length(scope, receive, send):
@@ -24,8 +27,6 @@ async def echo_length(scope, receive, send):
             return
         length, more = length + len(message["body"]), message["more_body"]
     if scope["path"] == "/slow":
-        import asyncio
-
         await asyncio.sleep(3 * QUICK.header_timeout_s)
     body = bytes(20_000_000) if scope["path"] == "/big" else str(length).encode()
     headers = [(b"content-length", str(len(body)).encode())]
@@ -239,3 +240,38 @@ def test_a_newcomer_displaces_a_connection_of_the_client_that_has_most():
         quiet.sendall(post("/", b"x"))
 
         assert status_of(one_answer(quiet)) == 200
+
+
+@pytest.mark.parametrize("hosts", ["", "Host: a\r\nHost: b\r\n"])
+def test_a_request_has_one_host(address, hosts):
+    with connected(address) as connection:
+        connection.sendall(f"GET / HTTP/1.1\r\n{hosts}\r\n".encode())
+
+        assert_problem(answer_to(connection), 400, "bad-request")
+
+
+@pytest.mark.parametrize(("hosts", "status"), [("", 200), ("Host: a\r\nHost: b\r\n", 400)])
+def test_http_1_0_may_go_without_a_host(address, hosts, status):
+    with connected(address) as connection:
+        connection.sendall(f"GET / HTTP/1.0\r\n{hosts}\r\n".encode())
+
+        assert status_of(answer_to(connection)) == status
+
+
+def test_of_a_flood_a_few_requests_begin_at_a_time():
+    begun = []
+
+    async def flood():
+        turnstile, loop = Turnstile(), asyncio.get_running_loop()
+        for i in range(50):
+            turnstile.enter(loop, lambda i=i: begun.append(i))
+        await asyncio.sleep(0)
+        begun.append("somebody else")
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    asyncio.run(flood())
+
+    assert begun.index("somebody else") < 10
+    begun.remove("somebody else")
+    assert begun == list(range(50))
