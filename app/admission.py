@@ -19,6 +19,7 @@ CLIENT: ContextVar[str] = ContextVar("client", default="")  # whose request this
 _LONGEST_WAIT_S = 60
 _CLIENT_SHARE = 0.5  # of pixels and of bytes; of jobs the limits say it
 _MEMORY = 0.2  # weight of the newest job in the mean time a job takes
+_PIXELS_OF_ANY = 50_000  # whose work a picture is however small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +31,25 @@ class AdmissionLimits:
         max_client_jobs: Those of one client.
         max_pixels: Of pictures decoded and not yet answered; one client has at most half.
         max_upload_bytes: Of bodies received and not yet answered; likewise.
+        max_wait_s: Of the pictures under way, by what the last ones took: one that would not be
+            answered in time only keeps others from it.
     """
 
     max_jobs: int = 64
     max_client_jobs: int = 16
     max_pixels: int = 200_000_000
     max_upload_bytes: int = 256 * 2**20
+    max_wait_s: float = 60.0
+
+
+@dataclass(slots=True)
+class _Place:
+    """One job's; one that is refused has not been worked for, and tells nothing of time."""
+
+    is_refused: bool = False
+
+
+_PLACE: ContextVar[_Place | None] = ContextVar("place", default=None)  # of this request
 
 
 @dataclass(slots=True)
@@ -63,7 +77,9 @@ class Admission:
     _pixels_of: Counter[str] = field(default_factory=Counter)
     _bytes_of: Counter[str] = field(default_factory=Counter)
     _job_s: float = 0.5  # of wall time between two answers while there is work
+    _pixel_s: float = 1e-7  # likewise, of a pixel; a guess that refuses nobody
     _last_answer_at: float = 0.0
+    _last_picture_at: float = 0.0
 
     def check(self, client: str) -> None:
         """Refuse a job that could not be let in now.
@@ -89,7 +105,8 @@ class Admission:
             QueueFull: It is full, or this client's share is.
         """
         self.check(client)
-        entered_at = self.clock()
+        entered_at, place = self.clock(), _Place()
+        _PLACE.set(place)
         self.jobs += 1
         self._by_client[client] += 1
         try:
@@ -97,7 +114,8 @@ class Admission:
         finally:
             self.jobs -= 1
             _take(self._by_client, client, 1)
-            self._learn(entered_at)
+            if not place.is_refused:
+                self._learn(entered_at)
 
     @contextmanager
     def picture(self, n_pixels: int) -> Iterator[None]:
@@ -112,13 +130,20 @@ class Admission:
         share = int(_CLIENT_SHARE * most)
         if self._pixels_of[client] and self._pixels_of[client] + n_pixels > share:
             raise self._full("client_pixels", share, "pixels of this client are under way")
+        if self.pixels and self._pixel_s * (self.pixels + n_pixels) > self.limits.max_wait_s:
+            raise self._full(
+                "seconds", round(self.limits.max_wait_s), "seconds of work are waiting"
+            )
+        entered_at, is_answered = self.clock(), False
         self.pixels += n_pixels
         self._pixels_of[client] += n_pixels
         try:
             yield
+            is_answered = True
         finally:
             self.pixels -= n_pixels
             _take(self._pixels_of, client, n_pixels)
+            self._learn_pixels(n_pixels, entered_at, is_answered=is_answered)
 
     def receive(self, n_bytes: int) -> None:
         """Count a part of a body; `forget` it once the request is answered.
@@ -142,10 +167,13 @@ class Admission:
 
     def retry_after_s(self) -> int:
         """Estimate when what is under way now will be answered, in whole seconds. Never raises."""
-        return max(1, min(_LONGEST_WAIT_S, math.ceil(self.jobs * self._job_s)))
+        wait_s = max(self.jobs * self._job_s, self.pixels * self._pixel_s)
+        return max(1, min(_LONGEST_WAIT_S, math.ceil(wait_s)))
 
     def _full(self, name: str, limit: int, what: str) -> QueueFull:
         self.shed[name] += 1
+        if (place := _PLACE.get()) is not None:
+            place.is_refused = True
         wait_s = self.retry_after_s()
         return QueueFull(
             f"{limit:,} {what}, which is the limit; ask again in {wait_s} s.",
@@ -158,6 +186,15 @@ class Admission:
         took_s = now - max(entered_at, self._last_answer_at)
         self._job_s += _MEMORY * (took_s - self._job_s)
         self._last_answer_at = now
+
+    def _learn_pixels(self, n_pixels: int, entered_at: float, *, is_answered: bool) -> None:
+        """Likewise for a pixel; a picture that was given up only says that it takes longer."""
+        now = self.clock()
+        took_s = now - max(entered_at, self._last_picture_at)
+        pixel_s = took_s / (n_pixels + _PIXELS_OF_ANY)
+        if is_answered or pixel_s > self._pixel_s:
+            self._pixel_s += _MEMORY * (pixel_s - self._pixel_s)
+            self._last_picture_at = now
 
 
 def _take(counts: Counter[str], client: str, n: int) -> None:

@@ -53,6 +53,7 @@ def create_app(
             max_client_jobs=settings.max_client_jobs,
             max_pixels=settings.max_pixels_in_flight,
             max_upload_bytes=settings.max_uploads_bytes,
+            max_wait_s=settings.compute_timeout_s,
         )
     )
     decoder = Decoder(

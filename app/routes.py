@@ -64,7 +64,7 @@ T = TypeVar("T")
 Answer = TypeVar("Answer", CompressAnswer, ElbowAnswer, PaletteAnswer, ClusterAnswer)
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # else it would cost a hop to a thread
     service: Service = request.app.state.service
     return service
 
@@ -220,11 +220,12 @@ async def _answer(
     metrics: Metrics = request.app.state.metrics
 
     async def observed() -> Answer:
-        answer = await _in_time(compute(), request.app.state.compute_timeout_s)
+        answer = await compute()
         metrics.stages(answer.timing_ms.model_dump())
         return answer
 
-    return await results.answer(question, body, model, observed)
+    answering = results.answer(question, body, model, observed)
+    return await _in_time(answering, request.app.state.compute_timeout_s)
 
 
 async def _plot(
@@ -252,7 +253,10 @@ async def _plot_response(
 
 
 async def _in_time(answering: Awaitable[T], limit_s: float) -> T:
-    """Answer within the deadline, all waiting included; work that is left behind ends."""
+    """Answer within the deadline, all waiting included, for another's answer to the same too.
+
+    Work that is left behind ends.
+    """
     try:
         async with asyncio.timeout(limit_s):
             return await answering

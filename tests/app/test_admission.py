@@ -138,3 +138,59 @@ def test_nobody_is_told_to_come_back_next_year(admission, clock):
 
     with admission.job("a"):
         assert admission.retry_after_s() == 60
+
+
+def answer_pictures(admission, clock, n_pixels, seconds):
+    for _ in range(50):
+        with picture_of("a", admission, n_pixels):
+            clock.now += seconds
+
+
+def test_a_picture_that_would_not_be_answered_in_time_is_refused_at_once(clock):
+    admission = Admission(AdmissionLimits(max_pixels=10**9, max_wait_s=60), clock)
+    answer_pictures(admission, clock, 12_000_000, seconds=12)
+
+    with picture_of("a", admission, 12_000_000), picture_of("b", admission, 36_000_000):
+        with pytest.raises(QueueFull, match="60 seconds of work") as refused:
+            picture_of("c", admission, 24_000_000).__enter__()
+        assert 45 <= refused.value.members["retry_after_s"] <= 50
+        with picture_of("d", admission, 10_000_000):
+            pass
+    with picture_of("c", admission, 200_000_000):
+        assert admission.shed == {"seconds": 1}
+
+
+def test_small_pictures_do_not_make_a_large_one_look_slow(clock):
+    admission = Admission(AdmissionLimits(max_pixels=10**9, max_wait_s=60), clock)
+    answer_pictures(admission, clock, 1, seconds=0.01)
+
+    with picture_of("a", admission, 50_000_000), picture_of("b", admission, 50_000_000):
+        assert not admission.shed
+
+
+def test_pictures_given_up_say_that_they_take_longer(clock):
+    admission = Admission(AdmissionLimits(max_pixels=10**9, max_wait_s=60), clock)
+
+    def give_up(after_s):
+        with picture_of("a", admission, 12_000_000):
+            clock.now += after_s
+            raise TimeoutError
+
+    for after_s in [60] * 50 + [0] * 50:  # past the deadline; clients that left
+        with pytest.raises(TimeoutError):
+            give_up(after_s)
+
+    with picture_of("a", admission, 12_000_000), pytest.raises(QueueFull):
+        picture_of("b", admission, 12_000_000).__enter__()
+
+
+def test_who_was_refused_says_nothing_of_the_time_to_wait(admission, clock):
+    for _ in range(100):
+        with admission.job("a"):
+            clock.now += 3
+    for _ in range(100):
+        with picture_of("a", admission, 50), admission.job("b"), pytest.raises(QueueFull):
+            picture_of("a", admission, 1).__enter__()
+
+    with admission.job("a"):
+        assert admission.retry_after_s() == 3

@@ -157,6 +157,21 @@ def test_a_result_that_takes_too_long_is_not_waited_for():
         assert late.json()["limit_s"] == 0.01
 
 
+def test_whatever_keeps_an_answer_the_deadline_holds(computing):
+    """Such as others who ask the same: each of them would wait its time, one after the other."""
+
+    class NeverDone:
+        async def answer(self, *_question):
+            await asyncio.Event().wait()
+
+    app = create_app(Settings(compute_timeout_s=0.01), computing)
+    app.state.results = NeverDone()
+    with served(app) as address, connected(address) as connection:
+        connection.sendall(post("/compress", PICTURE))
+
+        assert status_of(one_answer(connection)) == 504
+
+
 def test_pictures_for_which_there_is_no_room_are_refused(computing):
     settings = Settings(max_pixels_in_flight=20)
     with served(create_app(settings, computing)) as address:
