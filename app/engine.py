@@ -50,6 +50,11 @@ _CPU = torch.device("cpu")
 _CHANNELS = 3
 _MOST_JOBS = 64  # of a batch
 _WIDTHS = (20, 40, 80, 160, 256)  # with what a search adds: up to 32, 64, 128, 256, 512
+_USUAL: tuple[dict[str, Any], ...] = (  # each with kernels of its own, 4 to 14 s to compile
+    {"curve": True},
+    {"space": "oklab", "dither": 0.6},
+    {"min_quality": 50.0},
+)
 _GPU_LANES = 2  # one computes while the other copies
 _MOST_DEFECTS = 3  # in a row; then something is broken, and readiness says so
 _LOOK_EVERY_S = 1.0
@@ -247,11 +252,13 @@ class Engine:
         """Compute something small, so that nobody waits for compilation, then be ready."""
         pixels = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
         for picture in (pixels, np.concatenate([pixels, pixels[..., :1]], axis=-1)):
-            await self.submit(QuantizeJob(pixels=picture, options={"k": 8, "curve": True}))
+            for options in _USUAL:
+                await self.submit(QuantizeJob(pixels=picture, options={"k": 8, **options}))
             if self._device.type == "cuda":  # a kernel is compiled for each width of palettes
                 rich = np.random.default_rng(0).integers(0, 255, picture.shape).astype(np.uint8)
                 for k in _WIDTHS:
                     await self.submit(QuantizeJob(pixels=rich, options={"k": k}))
+        await self.submit(ClusterJob(points=pixels[0, :9] / 2, k=2))
         gc.collect()
         gc.freeze()  # what is there now stays: a later collection, which holds everyone, is short
         self._is_warm, self._n_defects = True, 0

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 import app
 from app.accept import preferred
 from app.batcher import Ticket
-from app.engine import ElbowJob, Engine, QuantizeJob
+from app.engine import ClusterJob, ElbowJob, Engine, QuantizeJob
 from app.errors import BadParameter, BadPoints, DeviceUnavailable, OutOfMemory
 from app.options import CompressOptions, ElbowOptions, PaletteOptions, allowed, parse_options
 from app.plots import draw_elbow, elbow_figure
@@ -162,6 +162,21 @@ def test_an_engine_computes_in_threads_of_its_own(engine, photo):
     assert all(outcome.kmeans_ms > 0 for outcome in outcomes)
     assert 1 <= len(threads) <= engine.lanes
     assert threading.get_ident() not in threads
+
+
+def test_who_is_ready_has_compiled_what_is_asked_for_by_default(engine, monkeypatch):
+    computed = []
+    submit = engine.submit
+    monkeypatch.setattr(engine, "submit", lambda job: computed.append(job) or submit(job))
+
+    asyncio.run(engine.warm_up())
+
+    pictures = [job for job in computed if isinstance(job, QuantizeJob)]
+    asked = preferred_keywords(CompressOptions()).items()
+    channels = {job.pixels.shape[2] for job in pictures if asked <= job.options.items()}
+    assert channels == {3, 4}
+    assert any(job.options.get("curve") for job in pictures)
+    assert any(isinstance(job, ClusterJob) for job in computed)
 
 
 def test_a_result_is_the_same_with_any_share_of_the_processors(engine, photo):
