@@ -60,17 +60,17 @@ fuzz: $(VENV)/.full ## Look for ten minutes for bytes that break the decoder
 
 setup: $(VENV)/.full ## Set everything up: runtime, development and benchmark packages
 
-check: $(VENV)/.full ## Check format, lint, types, Dockerfile and compose file
+check: $(VENV)/.full ## Check format, lint, types, Dockerfile, compose file and known holes of packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PIP) check
+	$(BIN)/python .ci/audit.py
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-audit: $(VENV)/.full ## Ask the package index, over the network, which pinned packages have known holes
-	$(PIP) install pip-audit
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+audit: $(VENV)/.full ## Ask osv.dev which pinned packages have known holes; fail if it cannot be asked
+	$(BIN)/python .ci/audit.py --strict
 
 format: $(VENV)/.full ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
