@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 HTTP_API = (ROOT / "docs/http-api.md").read_text()
 SETTINGS = (ROOT / "docs/settings.md").read_text()
+PROMISES = (ROOT / "docs/promises.md").read_text()
 FOLDERS = [".ci", "app", "benchmarks", "deploy", "docs", "examples", "gpu_kmeans", "tests"]
 NESTED = [EncodedPicture, CountedPictureInput, PaletteEntry, FitEngine, Timing]
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -162,6 +163,18 @@ def test_every_file_of_ours_a_document_names_exists(path):
     named = set(re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w/.-]+)`", path.read_text()))
 
     assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_every_test_that_holds_a_promise_exists():
+    promises = re.findall(r"^\|(.+)\|(.+)\|$", PROMISES, re.MULTILINE)
+    rows = [row for row in promises if row[1].strip() not in {"held by", "---"}]
+
+    assert rows
+    for promise, held_by in rows:
+        named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", held_by)
+        assert named, promise
+        for path, test in named:
+            assert f"\ndef {test}(" in (ROOT / "tests" / path).read_text(), test
 
 
 def test_the_readme_has_the_two_commands_that_do_all_the_set_up():
