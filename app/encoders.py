@@ -9,16 +9,18 @@ What may take long runs in a process of its own (`app.shrink_png`, `app.shrink_w
 once its result is not wanted any more. The same picture and effort give the same bytes.
 """
 
+import contextlib
 import io
 import json
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -196,14 +198,20 @@ def _run(
 def _output_of(
     process: subprocess.Popen[bytes], content: bytes, is_wanted: Callable[[], bool]
 ) -> bytes:
-    unsent: bytes | None = content
+    # Sent by a thread: after a timeout communicate() goes on reading, but sends nothing any more.
+    pipe, process.stdin = process.stdin, None
+    threading.Thread(target=_send, args=(pipe, content), daemon=True).start()
     while True:
         try:
-            return process.communicate(unsent, timeout=_LOOK_EVERY_S)[0]
+            return process.communicate(timeout=_LOOK_EVERY_S)[0]
         except subprocess.TimeoutExpired:
-            unsent = None  # what is left of it goes on being sent
             if not is_wanted():
                 raise UnwantedError from None
+
+
+def _send(pipe: IO[bytes], content: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), pipe:  # the program may end first
+        pipe.write(content)
 
 
 def _gif(picture: _Picture) -> bytes:

@@ -12,6 +12,7 @@ from pictures import decoded, encoded, noise
 from PIL import Image
 from servers import wait_until
 
+from app import encoders
 from app.cli import main
 from app.encoders import FORMATS, UnwantedError, encode
 from app.main import create_app
@@ -315,3 +316,13 @@ def test_alpha_takes_a_value_only_for_entries_that_are_not_opaque(effort):
 
     at = file.index(b"tRNS")
     assert int.from_bytes(file[at - 4 : at]) == 5
+
+
+def test_a_program_that_starts_slowly_gets_all_of_its_input(tmp_path):
+    program = tmp_path / "slow.py"
+    program.write_text(
+        "import sys, time; time.sleep(0.5); sys.stdout.buffer.write(sys.stdin.buffer.read()[::-1])"
+    )
+    content = bytes(range(256)) * (1 << 12)  # a megabyte, more than a pipe holds
+
+    assert encoders._run(program, {}, content, lambda: True) == content[::-1]
