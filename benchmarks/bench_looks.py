@@ -3,46 +3,54 @@
 Every method gives a palette picture, all go through the same optimizer (oxipng level 2), and four
 measures say how close it looks to the original (benchmarks/looks.py). A method's curve is quality
 against bytes over k. BD-rate is how many per cent more bytes (less than 0: fewer) it takes than
-pngquant's better mode for the same quality, on average over what both reach.
+pngquant's better mode for the same quality, on average over what both reach, from k = 8 on.
 
-    python -m benchmarks.bench_looks [--images FOLDER] [--ks 16,64,256] [--quick]
+A fifth measure says whether a meaningful colour is lost in what was drawn, not photographed: the
+largest mean CIEDE2000 over one connected area of just one colour, above 0.1 % of the picture.
+
+    python -m benchmarks.bench_looks [--images FOLDER] [--ks 16,64,256] [--quick] [--kept FOLDER]
+
+What was measured is kept in a folder, where one is named, and taken from there while neither the
+picture, the method nor our sources change: so a long run may be made in parts.
 """
 
 import argparse
+import hashlib
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.cluster import KMeans
 
+import gpu_kmeans
 from app.options import CompressOptions
 from app.preferences import preferred
-from benchmarks import machine, pictures, report
-from benchmarks.looks import MEASURES, Curve, Original, bd_rate
-from benchmarks.report import figure, table
+from benchmarks import looks_tables, machine, pictures, report
+from benchmarks.looks import Curve, Original
 from gpu_kmeans import quantize
 
 KS = (4, 8, 16, 32, 64, 128, 256)
 QUICK_KS = (16, 64)
-RIVALS = ("pngquant, dithered", "pngquant, plain")
 DEBIANS = Path("/usr/bin/pngquant")
 PACKAGED = Path(sys.executable).with_name("pngquant")  # of the package pngquant-cli
-Method = Callable[[np.ndarray, Path, int], np.ndarray]
-Curves = dict[str, dict[str, Curve]]  # of each picture, of each method
+Method = Callable[[np.ndarray, int], np.ndarray]
 
 
 def ours(**options: object) -> Method:
-    return lambda pixels, _path, k: quantize(pixels, k, **options).to_pixels()
+    return lambda pixels, k: quantize(pixels, k, **options).to_pixels()
 
 
 def preferring(prefer: str) -> Method:
     return ours(**preferred(CompressOptions(prefer=prefer)))
 
 
+@cache
 def program() -> tuple[Path, str]:
     """Return pngquant, Debian's where it is installed, and its version."""
     path = DEBIANS if DEBIANS.exists() else PACKAGED
@@ -51,11 +59,10 @@ def program() -> tuple[Path, str]:
 
 
 def pngquant(*flags: str) -> Method:
-    def run(_pixels: np.ndarray, path: Path, k: int) -> np.ndarray:
+    def run(pixels: np.ndarray, k: int) -> np.ndarray:
         command = [program()[0], "--speed", "1", *flags, str(max(2, k)), "-"]
-        with Image.open(path) as image:
-            png = io.BytesIO()
-            image.convert("RGB").save(png, "PNG", compress_level=1)
+        png = io.BytesIO()
+        Image.fromarray(pixels).save(png, "PNG", compress_level=1)
         done = subprocess.run(command, input=png.getvalue(), capture_output=True, check=True)  # noqa: S603 - a rival's program
         with Image.open(io.BytesIO(done.stdout)) as image:
             return np.asarray(image.convert("RGB"))
@@ -63,30 +70,30 @@ def pngquant(*flags: str) -> Method:
     return run
 
 
-def pillow(pixels: np.ndarray, _path: Path, k: int) -> np.ndarray:
+def pillow(pixels: np.ndarray, k: int) -> np.ndarray:
     image = Image.fromarray(pixels)
     palette = image.quantize(k)
     return np.asarray(image.quantize(k, palette=palette).convert("RGB"))
 
 
-def textbook(pixels: np.ndarray, _path: Path, k: int) -> np.ndarray:
+def textbook(pixels: np.ndarray, k: int) -> np.ndarray:
     colors, inverse, counts = np.unique(
         pixels.reshape(-1, 3), axis=0, return_inverse=True, return_counts=True
     )
-    fit = KMeans(k, n_init=1, max_iter=20, random_state=0)
+    fit = KMeans(min(k, len(colors)), n_init=1, max_iter=20, random_state=0)
     labels = fit.fit_predict(colors.astype(float), sample_weight=counts)
     palette = fit.cluster_centers_.round().astype(np.uint8)
     return palette[labels[inverse.ravel()]].reshape(pixels.shape)
 
 
-METHODS: dict[str, Method] = {
-    "ours, prefer=looks": preferring("looks"),
-    "ours, prefer=bytes": preferring("bytes"),
-    "ours, exact": ours(),
-    "pngquant, dithered": pngquant(),
-    "pngquant, plain": pngquant("--nofs"),
-    "Pillow, dithered": pillow,
-    "textbook k-means": textbook,
+METHODS: dict[str, tuple[str, Method]] = {  # what --methods calls each -> its label, itself
+    "looks": ("ours, prefer=looks", preferring("looks")),
+    "bytes": ("ours, prefer=bytes", preferring("bytes")),
+    "exact": ("ours, exact", ours()),
+    "pngquant": (looks_tables.RIVALS[0], pngquant()),
+    "pngquant-plain": (looks_tables.RIVALS[1], pngquant("--nofs")),
+    "pillow": ("Pillow, dithered", pillow),
+    "textbook": ("textbook k-means", textbook),
 }
 
 
@@ -96,29 +103,21 @@ def main() -> None:
     paths = pictures.in_folder(given.images) if given.images else pictures.shipped()
     if given.only:
         paths = {name: paths[name] for name in given.only.split(",")}
-    methods = {name: METHODS[name] for name in METHODS if not given.quick or "k-means" not in name}
-    names = ["pyoxipng", "ssimulacra2", "flip-evaluator", "pillow", "scikit-learn"]
-    facts = machine.describe(names) | {"pngquant": program()[1]}
-    said = report.Report("Looks against bytes", facts)
-    curves: Curves = {}
+    names = given.methods.split(",") if given.methods else list(METHODS)
+    packages = ["pyoxipng", "ssimulacra2", "flip-evaluator", "pillow", "scikit-learn"]
+    said = report.Report(
+        "Looks against bytes", machine.describe(packages) | {"pngquant": program()[1]}
+    )
+    curves = {}
     for i, (name, path) in enumerate(paths.items(), start=1):
-        pixels = pictures.read(path)
-        original = Original.of(pixels)
-        curves[name] = {
-            label: [original.measure(method(pixels, path, k)) for k in ks]
-            for label, method in methods.items()
-        }
+        pixels = cropped(pictures.read(path), given.crop)
+        curves[name] = {METHODS[m][0]: curve(pixels, m, ks, given.kept) for m in names}
         print(f"{i} of {len(paths)}: {name}", file=sys.stderr, flush=True)
-    head = ["", *(f"k = {k}" for k in ks)]
-    said.say(f"Means over {len(paths)} pictures: {', '.join(paths)}.")
-    for measure in ("bytes", *MEASURES):
-        meaning = MEASURES[measure][0] if measure in MEASURES else "Bytes, in kB"
-        said.say(f"\n## {meaning}\n\n{table(head, means(curves, measure))}")
-    if len(ks) > 1:
-        said.say(f"\n## Bytes at equal quality, per cent\n\n{rates_table(curves, list(methods))}")
+    for title, text in looks_tables.sections(curves, ks):
+        said.say(f"\n## {title}\n\n{text}")
     said.data |= {"ks": ks, "curves": curves}
-    path = said.write(given.out, "looks")
-    draw(curves, path.with_suffix(".svg"))
+    path = said.write(given.out, given.name)
+    looks_tables.draw(curves, path.with_suffix(".svg"))
 
 
 def arguments() -> argparse.Namespace:
@@ -126,73 +125,55 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="a folder instead of the packaged pictures")
     parser.add_argument("--only", help="names of pictures, separated by commas")
     parser.add_argument("--ks", help="numbers of colours, separated by commas")
+    parser.add_argument("--methods", help=f"some of {','.join(METHODS)}")
+    parser.add_argument("--kept", type=Path, help="folder of what was measured before")
+    parser.add_argument("--crop", type=int, help="side of a square in the middle, if not all")
+    parser.add_argument("--name", default="looks", help="of the results")
     return parser.parse_args()
 
 
-def means(curves: Curves, measure: str) -> list[list[str]]:
-    labels = next(iter(curves.values()))
-    rows = []
-    for label in labels:
-        values = [[point[measure] for point in by[label]] for by in curves.values()]
-        scale = 1000 if measure == "bytes" else 1
-        rows.append([label, *(figure(value / scale) for value in np.mean(values, axis=0))])
-    return rows
+def cropped(pixels: np.ndarray, side: int | None) -> np.ndarray:
+    """Cut a square out of the middle, or less where the picture ends."""
+    if side is None:
+        return pixels
+    top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
 
 
-def rates_table(curves: Curves, labels: list[str]) -> str:
-    """Compare each method with the better of pngquant's two modes, picture by picture."""
-    by_picture = [rates(by_method, labels, "ssimulacra2") for by_method in curves.values()]
-    rows = [[name, *map(figure, found)] for name, found in zip(curves, by_picture, strict=True)]
-    for measure in MEASURES:
-        every = [rates(by_method, labels, measure) for by_method in curves.values()]
-        rows.append(
-            [
-                f"mean by {measure}",
-                *(figure(mean_of(column)) for column in zip(*every, strict=True)),
-            ]
-        )
-    fewer = [
-        np.mean([value is not None and value < 0 for value in column])
-        for column in zip(*by_picture, strict=True)
-    ]
-    rows.append(["share with fewer", *(f"{share:.0%}" for share in fewer)])
-    return table(["", *labels], rows)
+def curve(pixels: np.ndarray, method: str, ks: tuple[int, ...], kept: Path | None) -> Curve:
+    """Measure one method on one picture, or take what was measured."""
+    original: Original | None = None
+    points = []
+    for k in ks:
+        name = hashlib.sha256(f"{method} {k} {_version(method)} {_source()}".encode())
+        name.update(pixels.tobytes() + str(pixels.shape).encode())
+        path = kept / f"{name.hexdigest()}.json" if kept else None
+        if path and path.exists():
+            points.append(json.loads(path.read_text()))
+            continue
+        original = original or Original.of(pixels)
+        points.append(original.measure(METHODS[method][1](pixels, k)))
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(points[-1]))
+    return points
 
 
-def rates(by_method: dict[str, Curve], labels: list[str], measure: str) -> list[float | None]:
-    modes = [by_method[rival] for rival in RIVALS]
-    first = bd_rate(*modes, measure)
-    better = modes[0] if first is not None and first < 0 else modes[1]
-    return [bd_rate(by_method[label], better, measure) for label in labels]
+def _version(method: str) -> str:
+    """Say what a method's answers depend on beside the picture and k."""
+    if METHODS[method][0].startswith("ours"):
+        folder = Path(gpu_kmeans.__file__).parent
+        sources = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))
+        options = str([preferred(CompressOptions(prefer=prefer)) for prefer in ("looks", "bytes")])
+        return hashlib.sha256(sources + options.encode()).hexdigest()
+    return program()[1] if method.startswith("pngquant") else ""
 
 
-def mean_of(values: tuple[float | None, ...]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def draw(curves: Curves, path: Path) -> None:
-    """Draw the mean of each measure against the mean of the bytes, in proportion to the largest."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure_, axes = plt.subplots(1, len(MEASURES), figsize=(5 * len(MEASURES), 4.5))
-    labels = next(iter(curves.values()))
-    for axis, (measure, (meaning, _)) in zip(axes, MEASURES.items(), strict=True):
-        for label in labels:
-            points = [by[label] for by in curves.values()]
-            sizes = np.mean(
-                [[point["bytes"] / 1000 for point in curve] for curve in points], axis=0
-            )
-            scores = np.mean([[point[measure] for point in curve] for curve in points], axis=0)
-            axis.plot(sizes, scores, "o-" if label.startswith("ours") else "x--", label=label)
-        axis.set(title=meaning, xlabel="kB, mean over the pictures")
-    axes[0].legend(fontsize=7)
-    figure_.tight_layout()
-    figure_.savefig(path)
-    plt.close(figure_)
+@cache
+def _source() -> str:
+    """Name this version of the measures."""
+    folder = Path(__file__).parent
+    return str([(folder / name).read_text() for name in ("looks.py", "ssimulacra.py")])
 
 
 if __name__ == "__main__":

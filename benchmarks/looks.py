@@ -1,19 +1,18 @@
-"""How close a picture looks to its original, by four measures that see different things."""
+"""How close a picture looks to its original, by measures that see different things."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import flip_evaluator
 import numpy as np
-from PIL import Image
 from scipy.interpolate import PchipInterpolator
 from skimage.color import deltaE_ciede2000, rgb2lab
-from ssimulacra2 import compute_ssimulacra2
+from skimage.measure import label
 
 from app.encoders import encode
+from benchmarks.ssimulacra import Scorer
 
 EFFORT = 2  # oxipng level 2, for all
+SMALLEST_AREA = 0.001  # of the picture: what is smaller is no area that means something
 MEASURES = {  # name -> what it says, and whether more is better
     "ssimulacra2": ("SSIMULACRA2, 100 for the same, 70 good, 50 fair", True),
     "flip": ("FLIP, mean, at 67 pixels a degree, 0 for the same", False),
@@ -28,36 +27,52 @@ class Original:
 
     pixels: np.ndarray
     lab: np.ndarray
+    scorer: Scorer
+    areas: np.ndarray  # (h, w) number of each pixel's connected area of one colour
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> "Original":
-        return cls(pixels=pixels, lab=rgb2lab(pixels))
+        r, g, b = np.moveaxis(pixels.astype(np.int32), -1, 0)
+        areas = label((r << 16 | g << 8 | b) + 1, connectivity=1, background=0)
+        return cls(pixels=pixels, lab=rgb2lab(pixels), scorer=Scorer(pixels), areas=areas)
 
-    def measure(self, after: np.ndarray) -> dict[str, float]:
+    def measure(self, after: np.ndarray) -> dict[str, float | None]:
         """Return the bytes after the optimizer, and all measures."""
-        with tempfile.TemporaryDirectory() as folder:
-            paths = [Path(folder) / name for name in ("before.png", "after.png")]
-            for path, pixels in zip(paths, (self.pixels, after), strict=True):
-                Image.fromarray(pixels).save(path, compress_level=1)
-            score = float(compute_ssimulacra2(*map(str, paths)))
         pair = [pixels.astype(np.float32) / 255 for pixels in (self.pixels, after)]
         off = deltaE_ciede2000(self.lab, rgb2lab(after))
         return {
             "bytes": size_of(after),
-            "ssimulacra2": score,
+            "ssimulacra2": self.scorer.score(after),
             "flip": float(flip_evaluator.evaluate(*pair, "LDR", applyMagma=False)[1]),
             "ciede_mean": float(off.mean()),
             "ciede_p95": float(np.percentile(off, 95)),
+            "ciede_area": self.worst_area(off),
         }
+
+    def worst_area(self, off: np.ndarray) -> float | None:
+        """Return the largest mean CIEDE2000 over one area; None where no area is large enough.
+
+        An area: pixels of just one colour, each beside or below another, more than 0.1 % of all.
+        """
+        sizes = np.bincount(self.areas.ravel())
+        sums = np.bincount(self.areas.ravel(), off.ravel())
+        large = sizes > SMALLEST_AREA * off.size
+        return float((sums[large] / sizes[large]).max()) if large.any() else None
 
 
 def size_of(pixels: np.ndarray) -> int:
-    """Return the bytes of a palette PNG, its entries in the order that compresses best."""
-    palette, inverse = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
-    return len(encode(inverse.reshape(pixels.shape[:2]).astype(np.uint8), palette, effort=EFFORT))
+    """Return the bytes of a palette PNG through the optimizer, its entries by luma."""
+    r, g, b = np.moveaxis(pixels.astype(np.int32), -1, 0)
+    luma = 299 * r + 587 * g + 114 * b
+    codes, inverse = np.unique(
+        luma.astype(np.int64) << 24 | r << 16 | g << 8 | b, return_inverse=True
+    )
+    palette = np.stack([codes >> 16 & 255, codes >> 8 & 255, codes & 255], axis=1)
+    indices = inverse.reshape(pixels.shape[:2]).astype(np.uint8)
+    return len(encode(indices, palette.astype(np.uint8), effort=EFFORT))
 
 
-Curve = list[dict[str, float]]  # one measurement for each k
+Curve = list[dict[str, float | None]]  # one measurement for each k
 
 
 def bd_rate(curve: Curve, rival: Curve, measure: str = "ssimulacra2") -> float | None:
