@@ -60,7 +60,7 @@ MaxBytes = Annotated[
 ]
 Prefer = Annotated[
     Literal["looks", "bytes"],
-    Field(description="what decides space and dither where they are not given"),
+    Field(description="what decides space, dither and thrift where they are not given"),
     Allowed("looks or bytes"),
 ]
 Space = Annotated[
@@ -82,6 +82,11 @@ PreferredDither = Annotated[
     Dither | None,
     Field(description="strength of dithering, if not what prefer says"),
     Allowed("0..1"),
+]
+PreferredThrift = Annotated[
+    Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None,
+    Field(description="how much pixels prefer the colours beside them, if not what prefer says"),
+    Allowed("0..10, without dithering"),
 ]
 Curve = Annotated[
     bool, Field(description="whether to compute the elbow curve too"), Allowed("true or false")
@@ -296,6 +301,7 @@ class CompressOptions(BaseModel):
     prefer: Prefer = "looks"
     space: PreferredSpace = None
     dither: PreferredDither = None
+    thrift: PreferredThrift = None
     palette: Colors = None
     reserve: Reserved = None
     order: Order = "given"

@@ -1,4 +1,4 @@
-"""What `prefer` stands for: the space and the dithering where a request names neither.
+"""What `prefer` stands for: space, dithering and thrift where a request does not name them.
 
 On evidence: docs/decisions/0007-what-is-preferred.md. The library's own defaults are the exact
 answer of the textbook, rgb and no dithering, which `min_psnr` takes too: PSNR is what dithering
@@ -19,31 +19,36 @@ class Preference:
 
     space: str
     dither: float
+    thrift: float = 0.0
 
 
 PREFERENCES = {
     "looks": Preference(space="oklab", dither=0.6),
-    "bytes": Preference(space="oklab", dither=0.0),
+    "bytes": Preference(space="oklab", dither=0.0, thrift=0.5),
 }
 _EXACT = Preference(space="rgb", dither=0.0)
 
 
 def preferred(options: CompressOptions) -> dict[str, Any]:
-    """Say in which space to compare colours and how much to dither.
+    """Say in which space to compare colours, how much to dither, and how thriftily to map.
 
+    Dithering and thrift exclude each other: where one is given, the other is not what is usual.
     Never raises.
 
     Example:
         >>> preferred(CompressOptions(dither=0.25))
-        {'space': 'oklab', 'dither': 0.25}
+        {'space': 'oklab', 'dither': 0.25, 'thrift': 0.0}
         >>> preferred(CompressOptions(k="auto"))
-        {'space': 'rgb', 'dither': 0.0}
+        {'space': 'rgb', 'dither': 0.0, 'thrift': 0.0}
     """
     usual = _EXACT if _asks_for_psnr(options) else PREFERENCES[options.prefer]
-    return {
-        "space": usual.space if options.space is None else options.space,
-        "dither": usual.dither if options.dither is None else options.dither,
-    }
+    dither, thrift = options.dither, options.thrift
+    if dither is None:
+        dither = 0.0 if thrift else usual.dither
+    if thrift is None:
+        thrift = 0.0 if dither else usual.thrift
+    space = usual.space if options.space is None else options.space
+    return {"space": space, "dither": dither, "thrift": thrift}
 
 
 def _asks_for_psnr(options: CompressOptions) -> bool:

@@ -22,12 +22,13 @@ def sections(curves: Curves, ks: tuple[int, ...]) -> Iterator[tuple[str, str]]:
         meaning = MEASURES[measure][0] if measure in MEASURES else "Bytes, in kB"
         yield f"{meaning}, mean of {len(curves)} pictures", table(head, _means(curves, measure))
     first = next((i for i, k in enumerate(ks) if k >= LEAST_K), len(ks))
-    if len(ks) - first > 1:
+    has_rivals = set(RIVALS) <= set(labels)
+    if has_rivals and len(ks) - first > 1:
         for measure in MEASURES:
             text = _rates_table(curves, labels, first, measure)
             yield f"Bytes at equal {measure} against pngquant's better mode, per cent", text
     low = [i for i, k in enumerate(ks) if k in LOW_KS]
-    areas = _areas_table(curves, labels, {ks[i]: i for i in low})
+    areas = _areas_table(curves, labels, {ks[i]: i for i in low}) if has_rivals else ""
     if areas:
         yield "Largest mean CIEDE2000 over an area of one colour above 0.1 % of the picture", areas
 

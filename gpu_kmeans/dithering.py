@@ -1,4 +1,4 @@
-"""Giving each pixel its palette entry, with or without dithering.
+"""Giving each pixel its palette entry: dithered, plain, or such that the file is small.
 
 Without, an entry is found once for each distinct colour and looked up for the pixels. With it, the
 error of each pixel is passed on to its neighbours (Floyd and Steinberg), and then each chooses
@@ -11,6 +11,9 @@ colour is in the palette keeps it and passes nothing on, so that flat areas of i
 A palette of cluster means does not enclose the colours, so a dithered picture looks paler than its
 original. `adapt_palette` moves the entries to where the picture, seen from a distance, is closest
 to the original, dithers again and repeats. docs/decisions/0004-dithering.md has what it gains.
+
+With thrift, pixels prefer the entries of those beside them (`gpu_kmeans.backends.thrift`), at a
+price in proportion to how far off a pixel is anyway: nothing where the palette has every colour.
 
 References:
     Floyd, Steinberg, "An adaptive algorithm for spatial greyscale", Proc. SID 17(2), 1976.
@@ -34,6 +37,7 @@ from gpu_kmeans.palette import Palette, opaque_colors
 __all__ = ["Labels", "Mapping", "adapt_palette", "map_pixels"]
 
 ROUNDS = 4  # of dithering and moving the palette; each gains less than the one before
+THRIFTY_SWEEPS = 4  # of choosing again for the file's sake
 SWEEPS = 2  # over the pixels, each choosing again; a third changes nothing to speak of
 BAND_ROWS, BAND_PIXELS = 8, 1 << 19  # how much of a large picture the palette is adapted to
 _CHUNK_PIXELS = 1 << 18  # so that the arrays on the way stay in the cache
@@ -78,6 +82,7 @@ def map_pixels(
     *,
     space: str,
     dither: float,
+    thrift: float = 0.0,
 ) -> Mapping:
     """Give every pixel its palette entry.
 
@@ -88,13 +93,14 @@ def map_pixels(
         labels: The entry nearest to each colour of the histogram.
         space: Where colours are compared.
         dither: Strength, in [0, 1].
+        thrift: How much a pixel prefers the entries of those beside it, without dithering.
 
     Returns:
         The mapping. Never raises.
     """
     h, w, _ = histogram.shape
     nearest = labels.entries.to(torch.uint8).index_select(0, histogram.inverse).reshape(h, w)
-    if not dither:
+    if not dither and not thrift:
         counts, wcss, rows = labels.counts, labels.wcss, labels.entries
         if counts is None:
             masses = histogram.counts.double()
@@ -105,8 +111,16 @@ def map_pixels(
     rows = labels.entries.long()
     features, entries = histogram.features(space), palette.to_features(space)
     inverse = histogram.inverse.reshape(h, w)
-    own = torch.where((features == entries[rows]).all(dim=1), rows, -1)
-    indices = _dithered(engine, features, inverse, entries, dither=dither, own=own, sweeps=SWEEPS)
+    if dither:
+        own = torch.where((features == entries[rows]).all(dim=1), rows, -1)
+        indices = _dithered(
+            engine, features, inverse, entries, dither=dither, own=own, sweeps=SWEEPS
+        )
+    else:
+        price = thrift * _mean_sq_distance(features, entries, rows, histogram.counts)
+        indices = engine.economize(
+            features, inverse, entries, rows, price=price, sweeps=THRIFTY_SWEEPS
+        )
     if histogram.has_transparent:  # what is invisible takes no part
         indices = torch.where(inverse == 0, nearest, indices)
     shines = (opaque_colors(histogram.colors) & palette.is_opaque[rows])[inverse.long()]
@@ -204,6 +218,12 @@ def _sweep(entries: np.ndarray, meetings: np.ndarray, sums: np.ndarray, kept: in
             rest = sums[c] - (meetings[c, :, None] * moved).sum(axis=0)
             moved[c] = np.clip(moved[c] + rest / meetings[c, c], 0, GRID)
     return moved
+
+
+def _mean_sq_distance(features: Tensor, entries: Tensor, labels: Tensor, counts: Tensor) -> float:
+    """Return how far off the pixels are on average, squared, in whole numbers until the end."""
+    squares = ((features - entries[labels]) ** 2).sum(dim=1).long()
+    return int((squares * counts).sum()) / int(counts.sum())
 
 
 def _weighted_wcss(colors: Tensor, entries: Tensor, labels: Tensor, counts: Tensor) -> float:

@@ -127,6 +127,7 @@ def shared_palette(
         targets=Targets.of(k, min_psnr, None),
         space=space,
         dither=0.0,
+        thrift=0.0,
         palette=None,
         reserve=None if reserve is None else check_palette(reserve, "reserve"),
         order=order,

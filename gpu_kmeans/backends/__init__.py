@@ -196,6 +196,24 @@ class Backend(Protocol):
         """
         ...
 
+    def economize(
+        self,
+        colors: Float[Tensor, "n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        labels: Int[Tensor, " n"],
+        *,
+        price: float,
+        sweeps: int,
+    ) -> UInt8[Tensor, "h w"]:
+        """Map pixels to palette entries that compress; `gpu_kmeans.backends.thrift` says how.
+
+        `labels` is the entry nearest to each colour. A colour that is just its entry's keeps it.
+        `price` is what each pixel beside that has the same entry is worth where the picture is
+        flat, as a squared distance.
+        """
+        ...
+
     def block_moments(
         self,
         before: Float[Tensor, "n 3"],

@@ -43,6 +43,7 @@ from gpu_kmeans.backends import (
     kernels,
     quality_kernels,
     search_kernels,
+    thrift_kernels,
 )
 from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
@@ -330,6 +331,29 @@ class CpuBackend:
         meetings, counts, sums = (sum(part) for part in zip(*parts, strict=True))
         meetings = meetings + meetings.T + np.diag(BLUR[2] ** 2 * counts)
         return torch.from_numpy(meetings), torch.from_numpy(sums)
+
+    def economize(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        labels: Int[Tensor, " _n"],
+        *,
+        price: float,
+        sweeps: int,
+    ) -> UInt8[Tensor, "h w"]:
+        """Price the pixels, then take every second one at a time, bands of rows side by side."""
+        places, own = inverse.numpy(), labels.numpy().astype(np.int16)
+        given = (_four_columns(colors), places, _four_columns(palette), own)
+        (h, w), prices = places.shape, np.empty(places.shape, np.int64)
+        chosen = np.full((h + 2, w + 2), -1, np.int16)
+        chosen[1:-1, 1:-1] = own[places]
+        chunks = _row_chunks(h, 1)
+        parallel(lambda rows: thrift_kernels.find_prices(*given, price, rows, prices), chunks)
+        for parity in (0, 1) * sweeps:
+            turn = functools.partial(thrift_kernels.economize, *given, prices, parity, chosen)
+            parallel(turn, chunks)
+        return torch.from_numpy(chosen[1:-1, 1:-1].astype(np.uint8))
 
     def block_moments(
         self,

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
 from gpu_kmeans.backends import BLUR, DIFFUSION_ROWS, Accumulated, Problems
+from gpu_kmeans.backends.thrift import economize
 from gpu_kmeans.distances import place_beyond
 
 PairDistances = Callable[[Tensor, Tensor], Tensor]
@@ -221,6 +222,19 @@ class ReferenceBackend:
                 theirs = pixels[about].reshape(-1, colors.shape[1])
                 sums.index_add_(0, ours.reshape(-1), weight * theirs)
         return meetings.reshape(k, k), sums
+
+    def economize(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        labels: Int[Tensor, " _n"],
+        *,
+        price: float,
+        sweeps: int,
+    ) -> UInt8[Tensor, "h w"]:
+        """Take every second pixel at a time, as on a chessboard: they do not see one another."""
+        return economize(colors, inverse, palette, labels, price=price, sweeps=sweeps)
 
     def block_moments(
         self,

@@ -73,6 +73,8 @@ def test_the_pixel_limit_is_named(client):
         ("format=tiff", "format", "tiff"),
         ("k=3&k=4", "k", "3, 4"),
         ("dither=2", "dither", "2"),
+        ("thrift=11", "thrift", "11"),
+        ("thrift=1.5&dither=0.5", "thrift", "1.5"),
         ("dither=nan", "dither", "nan"),
         ("k_max=1", "k_max", "1"),
         ("k_max=257", "k_max", "257"),

@@ -20,6 +20,7 @@ from app.engine import ClusterJob, ElbowJob, Engine, QuantizeJob
 from app.errors import BadParameter, BadPoints, DeviceUnavailable, OutOfMemory
 from app.options import CompressOptions, ElbowOptions, PaletteOptions, allowed, parse_options
 from app.plots import draw_elbow, elbow_figure
+from app.preferences import PREFERENCES
 from app.preferences import preferred as preferred_keywords
 from app.schemas import CurveEngine, CurvePoint, ElbowAnswer, PointsInput, Timing
 from app.settings import Settings
@@ -70,35 +71,39 @@ def test_options_are_the_keywords_of_python_with_their_defaults(options, functio
     keywords = inspect.signature(function).parameters
 
     of_the_file = {"format", "effort", "skip_if_larger", "max_bytes", "metadata"}
-    preferred = {"prefer", "space", "dither"} if options is CompressOptions else set()
+    preferred = {"prefer", "space", "dither", "thrift"} if options is CompressOptions else set()
     for name in options.model_fields.keys() - of_the_file - preferred - {"curve"}:
         assert options.model_fields[name].default == keywords[name].default, name
 
 
 @pytest.mark.parametrize(
-    ("given", "space", "dither"),
+    ("given", "space", "dither", "thrift"),
     [
-        ("", "oklab", 0.6),
-        ("prefer=looks", "oklab", 0.6),
-        ("prefer=bytes", "oklab", 0.0),
-        ("dither=0", "oklab", 0.0),
-        ("space=rgb", "rgb", 0.6),
-        ("space=rgb dither=0", "rgb", 0.0),
-        ("prefer=bytes dither=1", "oklab", 1.0),
-        ("k=auto", "rgb", 0.0),
-        ("k=auto dither=0.5", "rgb", 0.5),
-        ("min_psnr=30", "rgb", 0.0),
-        ("k=40 min_psnr=30", "rgb", 0.0),
-        ("min_quality=60", "oklab", 0.6),
-        ("max_bytes=9000", "oklab", 0.6),
+        ("", "oklab", 0.6, 0.0),
+        ("prefer=looks", "oklab", 0.6, 0.0),
+        ("prefer=bytes", "oklab", 0.0, PREFERENCES["bytes"].thrift),
+        ("dither=0", "oklab", 0.0, 0.0),
+        ("thrift=0.5", "oklab", 0.0, 0.5),
+        ("space=rgb", "rgb", 0.6, 0.0),
+        ("space=rgb dither=0", "rgb", 0.0, 0.0),
+        ("prefer=bytes dither=1", "oklab", 1.0, 0.0),
+        ("prefer=bytes thrift=0", "oklab", 0.0, 0.0),
+        ("prefer=bytes thrift=3", "oklab", 0.0, 3.0),
+        ("k=auto", "rgb", 0.0, 0.0),
+        ("k=auto prefer=bytes", "rgb", 0.0, 0.0),
+        ("k=auto dither=0.5", "rgb", 0.5, 0.0),
+        ("min_psnr=30", "rgb", 0.0, 0.0),
+        ("k=40 min_psnr=30", "rgb", 0.0, 0.0),
+        ("min_quality=60", "oklab", 0.6, 0.0),
+        ("max_bytes=9000", "oklab", 0.6, 0.0),
     ],
 )
-def test_what_is_not_given_is_what_is_preferred(given, space, dither):
+def test_what_is_not_given_is_what_is_preferred(given, space, dither, thrift):
     options = parse_options(CompressOptions, [pair.split("=") for pair in given.split()])
 
     chosen = preferred_keywords(options)
 
-    assert (chosen["space"], chosen["dither"]) == (space, dither)
+    assert chosen == {"space": space, "dither": dither, "thrift": thrift}
 
 
 def test_the_end_of_the_curve_is_that_of_python():

@@ -333,6 +333,21 @@ class CudaBackend:
             )  # fmt: skip
         return meetings, sums
 
+    def economize(
+        self,
+        colors: Float[Tensor, "_n d"],
+        inverse: Int[Tensor, "h w"],
+        palette: Float[Tensor, "k d"],
+        labels: Int[Tensor, " _n"],
+        *,
+        price: float,
+        sweeps: int,
+    ) -> UInt8[Tensor, "h w"]:
+        """Leave whole pictures at a time to PyTorch: once for a fit, they are no hot loop."""
+        return self._reference.economize(
+            colors, inverse, palette, labels, price=price, sweeps=sweeps
+        )
+
     def block_moments(
         self,
         before: Float[Tensor, "n 3"],
