@@ -1,4 +1,4 @@
-"""SSIMULACRA2, compiled: the values of the package `ssimulacra2` to eight digits, in a fraction of its time.
+"""SSIMULACRA2, compiled: the values of the package `ssimulacra2` to eight digits, but sooner.
 
 What depends on the original alone is computed once for all the pictures that are compared with it.
 Constants, weights and how the parts become one score are the package's (BSD 3-Clause, Pacidus).
