@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -235,15 +236,21 @@ def test_health_of_nobody_ends_with_one(run):
 
 
 def test_serve_serves_until_it_is_told_to_stop(run):
-    """The server takes any free port; its first line on standard error says which."""
+    """The server takes any free port; its first line on standard error says which.
+
+    It is asked seldom: each question is a line there, and nobody reads them meanwhile.
+    """
     arguments = [COMMAND, "serve", "--port", "0"]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         said = iter(process.stderr.readline, "")
         port = next(m[1] for line in said if (m := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
         healthy = run("health", "--port", port)
-        while (ready := run("health", "--ready", "--port", port)).exit_code:
-            assert "503" in ready.stderr
-        process.send_signal(signal.SIGTERM)
+        try:
+            while (ready := run("health", "--ready", "--port", port)).exit_code:
+                assert "503" in ready.stderr
+                time.sleep(0.25)
+        finally:
+            process.send_signal(signal.SIGTERM)
         process.stderr.read()
 
     assert healthy.exit_code == 0
