@@ -344,15 +344,15 @@ class CpuBackend:
     ) -> UInt8[Tensor, "h w"]:
         """Price the pixels, then take every second one at a time, bands of rows side by side."""
         places, own = inverse.numpy(), labels.numpy().astype(np.int16)
-        given = (_four_columns(colors), places, _four_columns(palette), own)
+        table, entries, near = _four_columns(colors), _four_columns(palette), own[places]
         (h, w), prices = places.shape, np.empty(places.shape, np.int64)
-        chosen = np.full((h + 2, w + 2), -1, np.int16)
-        chosen[1:-1, 1:-1] = own[places]
-        chunks = _row_chunks(h, 1)
-        parallel(lambda rows: thrift_kernels.find_prices(*given, price, rows, prices), chunks)
-        for parity in (0, 1) * sweeps:
-            turn = functools.partial(thrift_kernels.economize, *given, prices, parity, chosen)
-            parallel(turn, chunks)
+        chosen, chunks = np.pad(near, 1, constant_values=-1), _row_chunks(len(places), 1)
+        changed = np.zeros((h + 2, w + 2), np.uint8)
+        given = (table, places, entries, own, price)
+        parallel(lambda rows: thrift_kernels.find_prices(*given, rows, prices), chunks)
+        for turn in range(2 * sweeps):
+            state = (table, places, entries, near, prices, turn, chosen, changed)
+            parallel(functools.partial(thrift_kernels.economize, *state), chunks)
         return torch.from_numpy(chosen[1:-1, 1:-1].astype(np.uint8))
 
     def block_moments(

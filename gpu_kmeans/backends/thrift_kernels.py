@@ -76,37 +76,47 @@ def find_prices(table, inverse, palette, labels, price, rows, prices):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def economize(table, inverse, palette, labels, prices, parity, chosen, rows):
-    """Let the pixels of one turn, those of a parity in the rows rows[0]..rows[1], choose.
+def economize(table, inverse, palette, near, prices, turn, chosen, changed, rows):
+    """Let the pixels of one turn in the rows rows[0]..rows[1] choose.
 
-    chosen (h + 2, w + 2) int16, with a rim of -1.
+    near (h, w) int16, the entries nearest to the pixels; chosen (h + 2, w + 2) int16, with a rim of
+    -1; changed likewise uint8, the turn after which a pixel was last another: where none of the
+    four beside one was in the turn before, it would choose what it has.
     """
-    options = np.empty(5, np.int16)
+    options = np.empty(4, np.int16)
     for y in range(rows[0], rows[1]):
-        for x in range((y + parity) % 2, inverse.shape[1], 2):
+        for x in range((y + turn) % 2, inverse.shape[1], 2):
+            if turn > 1 and not (
+                changed[y + 1, x] == turn
+                or changed[y + 1, x + 2] == turn
+                or changed[y, x + 1] == turn
+                or changed[y + 2, x + 1] == turn
+            ):
+                continue
             left, right = chosen[y + 1, x], chosen[y + 1, x + 2]
             above, below = chosen[y, x + 1], chosen[y + 2, x + 1]
+            own, best = chosen[y + 1, x + 1], near[y, x]
+            if left == best and right == best and above == best and below == best:
+                if own != best:
+                    chosen[y + 1, x + 1], changed[y + 1, x + 1] = best, turn + 1
+                continue
             price = prices[y, x]
             if price < 0:
                 continue
             color = inverse[y, x]
-            near = labels[color]
-            if left == near and right == near and above == near and below == near:
-                chosen[y + 1, x + 1] = near
-                continue
-            options[0], options[1], options[2], options[3] = near, left, right, above
-            options[4] = below
-            best, lowest = near, np.int64(1) << 62
-            for q in range(5):
-                option = options[q]
-                if option < 0 or (q > 0 and option == near):
+            t0, t1 = np.int64(table[color, 0]), np.int64(table[color, 1])
+            t2, t3 = np.int64(table[color, 2]), np.int64(table[color, 3])
+            options[0], options[1], options[2], options[3] = left, right, above, below
+            lowest = np.int64(1) << 62
+            for q in range(-1, 4):
+                option = near[y, x] if q < 0 else options[q]
+                if option < 0 or (q >= 0 and option == near[y, x]):
                     continue
-                d0 = np.int64(palette[option, 0]) - table[color, 0]
-                d1 = np.int64(palette[option, 1]) - table[color, 1]
-                d2 = np.int64(palette[option, 2]) - table[color, 2]
-                d3 = np.int64(palette[option, 3]) - table[color, 3]
+                d0, d1 = t0 - palette[option, 0], t1 - palette[option, 1]
+                d2, d3 = t2 - palette[option, 2], t3 - palette[option, 3]
                 same = (option == left) + (option == right) + (option == above) + (option == below)
                 cost = d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3 - price * same
                 if cost < lowest:
                     best, lowest = option, cost
-            chosen[y + 1, x + 1] = best
+            if own != best:
+                chosen[y + 1, x + 1], changed[y + 1, x + 1] = best, turn + 1
