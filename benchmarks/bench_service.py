@@ -133,7 +133,7 @@ class Table:
         self._out.say("| what | measured | goal | |\n| --- | --- | --- | --- |")
 
     def row(self, what: str, measured: str, goal: str, *, held: bool) -> None:
-        self._out.data[what] = {"measured": measured, "goal": goal, "held": held}
+        self._out.data[what] = {"measured": measured, "goal": goal, "held": bool(held)}
         self._out.say(f"| {what} | {measured} | {goal} | {'held' if held else 'missed'} |")
 
 

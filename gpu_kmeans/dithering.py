@@ -36,10 +36,11 @@ from gpu_kmeans.palette import Palette, opaque_colors
 
 __all__ = ["Labels", "Mapping", "adapt_palette", "map_pixels"]
 
-ROUNDS = 4  # of dithering and moving the palette; each gains less than the one before
+ROUNDS, BAND_PIXELS = (6, 4), (1 << 17, 1 << 18)  # of adapting few entries, and more: see 0004
 THRIFTY_SWEEPS = 4  # of choosing again for the file's sake
 SWEEPS = 2  # over the pixels, each choosing again; a third changes nothing to speak of
-BAND_ROWS, BAND_PIXELS = 8, 1 << 19  # how much of a large picture the palette is adapted to
+BAND_ROWS = 8  # of the bands of a large picture that the palette is adapted to
+FEW_ENTRIES = 32  # up to here fewer pixels say enough, and more rounds gain more
 _CHUNK_PIXELS = 1 << 18  # so that the arrays on the way stay in the cache
 
 
@@ -159,10 +160,11 @@ def adapt_palette(
         The palette; entries that meet are merged. Never raises.
     """
     features = histogram.features(space)
-    inverse = _bands(histogram.inverse.reshape(histogram.shape[:2]))
+    has_more = len(palette.colors) > FEW_ENTRIES
+    inverse = _bands(histogram.inverse.reshape(histogram.shape[:2]), BAND_PIXELS[has_more])
     nobody = torch.full((len(features),), -1, device=features.device)
     fixed = palette.keep(torch.arange(len(palette.colors)) < kept)
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS[has_more]):
         entries = palette.to_features(space)
         indices = _dithered(engine, features, inverse, entries, dither=dither, own=nobody, sweeps=1)
         found = engine.blurred_moments(features, inverse, indices, len(entries))
@@ -197,10 +199,10 @@ def _dithered(
     )
 
 
-def _bands(inverse: Tensor) -> Tensor:
+def _bands(inverse: Tensor, enough: int) -> Tensor:
     """Take bands of rows, evenly spread, that hold enough pixels of a large picture."""
     h, w = inverse.shape
-    count = max(1, BAND_PIXELS // (BAND_ROWS * w))
+    count = max(1, enough // (BAND_ROWS * w))
     if count * BAND_ROWS >= h:
         return inverse
     starts = [(h - BAND_ROWS) * i // max(1, count - 1) for i in range(count)]
