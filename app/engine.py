@@ -52,7 +52,7 @@ _MOST_JOBS = 64  # of a batch
 _WIDTHS = (20, 40, 80, 160, 256)  # with what a search adds: up to 32, 64, 128, 256, 512
 _USUAL: tuple[dict[str, Any], ...] = (  # each with kernels of its own, 4 to 14 s to compile
     {"curve": True},
-    {"space": "oklab", "dither": 0.6},
+    {"space": "oklab", "dither": 0.6, "thrift": 0.0},
     {"space": "oklab", "thrift": 0.5},
     {"min_quality": 50.0},
 )

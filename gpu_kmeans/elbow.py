@@ -28,7 +28,7 @@ from jaxtyping import Num
 from torch import Tensor
 
 from gpu_kmeans.backends import AheadBackend, Backend, Problems, backend_for
-from gpu_kmeans.backends.threads import consume
+from gpu_kmeans.backends.threads import consume, may_share
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, check_points
 from gpu_kmeans.color import STEPS
 from gpu_kmeans.criteria import Criterion, judge, simplified_silhouette
@@ -288,7 +288,7 @@ def _curve(
         means = (means - origin).to(points.dtype)
         return value, simplified_silhouette(question.metric, points, weights, means)
 
-    values = consume(judged, settled(), fine.points.device)
+    values = consume(judged, settled(), is_shared=may_share(engine, fine.points.device))
     wcss = list(accumulate((value * scale for value, _ in values), min))
     silhouettes = [silhouette for _, silhouette in values]
     found = tuple(done)

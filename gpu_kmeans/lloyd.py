@@ -26,7 +26,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from gpu_kmeans.backends import Accumulated, AheadBackend, Backend, Problems, backend_for
-from gpu_kmeans.backends.threads import parallel
+from gpu_kmeans.backends.threads import may_share, parallel
 from gpu_kmeans.checks import (
     as_tensor,
     check_coordinates,
@@ -198,12 +198,13 @@ class Fit:
         starts = 1 if isinstance(start, Tensor) else self.n_init
         best: Descent | None = None
         seeds: dict[int, Tensor] = {}
+        is_shared = may_share(engine, problem.points.device)
         for i in range(starts):
             report = part_of(on_progress, i, starts)
             if i not in seeds:
                 some = range(i, i + 1 if self.refine else min(starts, i + SEEDED_TOGETHER))
                 first = partial(self._first_centroids, metric.on(engine), problem, start, report)
-                seeds = dict(zip(some, parallel(first, some, problem.points.device), strict=True))
+                seeds = dict(zip(some, parallel(first, some, is_shared=is_shared), strict=True))
             centroids = seeds[i]
             descent = descend(
                 engine,

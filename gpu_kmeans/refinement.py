@@ -31,7 +31,7 @@ from gpu_kmeans.backends import (
     Problems,
     Walk,
 )
-from gpu_kmeans.backends.threads import parallel
+from gpu_kmeans.backends.threads import may_share, parallel
 from gpu_kmeans.distances import place, place_means
 
 __all__ = ["REFINE_LEVELS", "refine_centroids", "searches_for"]
@@ -73,11 +73,12 @@ def refine_centroids(
     if not shares:
         return centroids
     best, lowest = engine.settle(problem, centroids, steps=2 * STEPS_OUT, still=STILL)
+    is_shared = may_share(engine, centroids.device)
     for i, share in enumerate(shares):
         on_progress(i / len(shares))
         plans = [_plan(len(best), share, rng) for _ in range(LANES)]
         go_on = functools.partial(breathe, engine, problem, best, lowest)
-        best, lowest = min(parallel(go_on, plans, centroids.device), key=lambda found: found[1])
+        best, lowest = min(parallel(go_on, plans, is_shared=is_shared), key=lambda found: found[1])
     return best
 
 

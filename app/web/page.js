@@ -177,9 +177,12 @@ async function exportPalette(format) {
   const to = `${stem(name)}-palette.${format}`;
   if (format === "png") return save(await drawPalette(answer.palette), to);
   if (format === "json") return save(new Blob([JSON.stringify(answer, withoutPicture, 1)], { type: "application/json" }), to);
-  const drawn = await drawPalette(answer.palette, { columns: 256, square: 1 }); // as shown: dithering moves them
+  // As shown, for dithering moves the colours, and in the order of the file: the earlier, the more pixels.
+  const k = answer.palette.length;
+  const pixels = Array.from({ length: k * k }, (_, i) => answer.palette[Math.min(i % k, Math.floor(i / k))]);
+  const drawn = await drawPalette(pixels, { columns: k, square: 1 });
   try {
-    return save(await (await post("/palette", drawn, { k: 256, format })).blob(), to);
+    return save(await (await post("/palette", drawn, { k: 256, order: "popularity", format })).blob(), to);
   } catch (error) {
     return notices.sayError(error);
   }

@@ -13,30 +13,28 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["consume", "parallel"]
+from gpu_kmeans.backends import AheadBackend, Backend
+
+__all__ = ["consume", "may_share", "parallel"]
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 
-CPU = torch.device("cpu")
-
-
 def parallel(
-    run: Callable[[Piece], Result], pieces: Sequence[Piece], device: torch.device = CPU
+    run: Callable[[Piece], Result], pieces: Sequence[Piece], *, is_shared: bool = True
 ) -> list[Result]:
     """Run a function on each piece, on as many threads as torch may use.
 
     Args:
         run: What to do; worth it where most of it is compiled and takes 0.1 ms or more.
         pieces: What to do it on.
-        device: Where its tensors are. Beside the CPU all is done by the caller: another thread
-            would not be on its stream.
+        is_shared: Whether threads may share it, see `may_share`; else the caller does it all.
 
     Returns:
         The results, in order. What `run` raises passes through, once nobody works any more.
     """
-    threads = min(_threads(device), len(pieces))
+    threads = min(torch.get_num_threads(), len(pieces)) if is_shared else 1
     if threads <= 1:
         return [run(piece) for piece in pieces]
     results: dict[int, Result] = {}
@@ -61,19 +59,19 @@ def parallel(
 
 
 def consume(
-    run: Callable[[Piece], Result], pieces: Iterable[Piece], device: torch.device = CPU
+    run: Callable[[Piece], Result], pieces: Iterable[Piece], *, is_shared: bool = True
 ) -> list[Result]:
     """Run a function on each piece as it comes, while the caller makes the next one.
 
     Args:
         run: What to do, likewise.
         pieces: An iterator that has work of its own.
-        device: Likewise.
+        is_shared: Likewise.
 
     Returns:
         The results, in order. What either raises passes through, once nobody works any more.
     """
-    if _threads(device) == 1:
+    if not is_shared or torch.get_num_threads() == 1:
         return [run(piece) for piece in pieces]
     pool, begun = _pool(torch.get_num_threads()), list[tuple[Future[Result], Piece]]()
     try:
@@ -84,8 +82,13 @@ def consume(
         wait([one for one, _ in begun if not one.cancel()])
 
 
-def _threads(device: torch.device) -> int:
-    return torch.get_num_threads() if device.type == "cpu" else 1
+def may_share(engine: Backend, device: torch.device) -> bool:
+    """Say whether several threads may use an engine on tensors that are on a device.
+
+    Beside the CPU another thread would not be on the caller's stream, and Triton's interpreter,
+    which takes tensors on the CPU, is for one thread. Never raises.
+    """
+    return device.type == "cpu" and not isinstance(engine, AheadBackend)
 
 
 @functools.cache

@@ -80,6 +80,9 @@ def test_the_palette_comes_in_the_order_that_is_asked_for(visit, order):
     levels_ = picture.getpalette()[: 3 * 8]
     in_file = [f"#{bytes(levels_[i : i + 3]).hex()}" for i in range(0, 24, 3)]
     assert visit.colors() == in_file
+    for format_ in ("hex", "css"):
+        _, file = visit.download(f'[data-format="{format_}"]')
+        assert READERS[format_](file) == in_file
     if order == "popularity":
         counts = [count for count, _ in sorted(picture.getcolors(), key=lambda pair: pair[1])]
         assert counts == sorted(counts, reverse=True)
