@@ -46,7 +46,7 @@ def _rates_table(curves: Curves, labels: list[str], first: int, measure: str) ->
     """Compare each method with the better of pngquant's two modes, picture by picture."""
     every = [rates(by_method, labels, first, measure) for by_method in curves.values()]
     rows = [[name, *map(figure, found)] for name, found in zip(curves, every, strict=True)]
-    columns = [[value for value in column if value is not None] for column in zip(*every)]  # noqa: B905
+    columns = [[v for v in column if v is not None] for column in zip(*every, strict=True)]
     rows.append(["mean", *(figure(float(np.mean(c)) if c else None) for c in columns)])
     fewer = [sum(value < 0 for value in column) for column in columns]
     rows.append(["fewer on", *(f"{n} of {len(c)}" for n, c in zip(fewer, columns, strict=True))])

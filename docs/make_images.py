@@ -3,10 +3,10 @@
 before-after.png: china.jpg of scikit-learn, and the same in 16 colours above its palette, in which
 each colour is as wide as its share of the picture.
 
-cube.png, steps.png and elbow.png: what `gpu-kmeans plot` and `elbow --plot` draw.
+cube.png and steps.png: what `gpu-kmeans plot` draws.
 
-The others are named after the examples that write them; call_api.png comes from a service that is
-started for it.
+The others are named after the examples that write them; call_api.png and elbow.png come from a
+service that is started for them, and has loaded what it needs: the curve shows how long fits take.
 """
 
 import contextlib
@@ -14,10 +14,12 @@ import re
 import runpy
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
@@ -52,7 +54,7 @@ def palette_strip(picture: QuantizedImage, width: int) -> np.ndarray:
 
 
 def draw_plots(folder: Path) -> None:
-    """Draw a photograph's colours and curve, and Lloyd's steps on three blobs, by the command."""
+    """Draw a photograph's colours, and Lloyd's steps on three blobs, by the command."""
     Image.fromarray(load_sample_image("flower.jpg")).save(folder / "flower.png")
     rng = np.random.default_rng(4)
     points = np.array([[0, 0], [5, 1], [2, 5]])[np.arange(300) % 3] + rng.normal(size=(300, 2))
@@ -60,15 +62,18 @@ def draw_plots(folder: Path) -> None:
     for arguments in (
         "plot cube flower.png -o cube.png -k 12",
         "plot steps points.csv -o steps.png -k 3 --seed 5",
-        "elbow flower.png --plot elbow.png --k-max 16",
     ):
         subprocess.run([COMMAND, *arguments.split()], cwd=folder, check=True, capture_output=True)  # noqa: S603
-    (folder / "flower.png").unlink()
 
 
 def run_examples() -> None:
-    """Run every example in the working directory."""
+    """Run every example in the working directory, and draw a photograph's curve."""
     with served() as url:
+        flower = Path("flower.png")
+        accept = {"Accept": "image/png"}
+        curve = httpx.post(f"{url}/elbow?k_max=16", content=flower.read_bytes(), headers=accept)
+        Path("elbow.png").write_bytes(curve.raise_for_status().content)
+        flower.unlink()
         for path in sorted(EXAMPLES.glob("*.py")):
             sys.argv = [str(path), *([url] if path.stem == "call_api" else [])]
             runpy.run_path(str(path), run_name="__main__")
@@ -80,7 +85,10 @@ def served() -> Iterator[str]:
     arguments = [COMMAND, "serve", "--port", "0"]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
         said = iter(process.stderr.readline, "") if process.stderr else iter(())
-        yield next(m[0] for line in said if (m := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        url = next(m[0] for line in said if (m := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        while httpx.get(f"{url}/readyz").is_error:
+            time.sleep(0.5)
+        yield url
         process.terminate()
 
 

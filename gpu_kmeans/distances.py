@@ -116,7 +116,7 @@ def place_beyond(
 
     Lloyd's steps towards an optimum are too short, each a little shorter than the one before. What
     lies on the other side of the mean, and no farther from it, costs no more: WCSS never rises.
-    Over-relaxed, Lloyd needs a third fewer iterations (docs/decisions/0008-speed-on-the-cpu.md).
+    Over-relaxed, Lloyd needs a quarter fewer iterations (docs/decisions/0008-speed-on-the-cpu.md).
 
     Args:
         problem: Whose points were added up.

@@ -186,9 +186,13 @@ def test_warnings_go_to_standard_error(run, tmp_path):
     assert "warning: " in result.stderr
 
 
-def test_progress_is_shown_on_a_terminal_only(photo_file, tmp_path):
+@pytest.mark.parametrize(
+    ("command", "label"), [(["compress"], b"k-means"), (["palette", "--shared"], b"counting")]
+)
+def test_progress_is_shown_on_a_terminal_only(photo_file, tmp_path, command, label):
     ours, theirs = pty.openpty()
-    arguments = [COMMAND, "compress", photo_file, "-o", tmp_path / "x.png", "-k", "64"]
+    source, output = (photo_file, "x.png") if label == b"k-means" else (photo_file.parent, "x.hex")
+    arguments = [COMMAND, *command, source, "-o", tmp_path / output, "-k", "64"]
     with subprocess.Popen(arguments, stderr=theirs, stdout=subprocess.PIPE) as process:
         process.wait()
     os.close(theirs)
@@ -201,10 +205,10 @@ def test_progress_is_shown_on_a_terminal_only(photo_file, tmp_path):
     os.close(ours)
 
     assert process.returncode == 0
-    assert b"k-means" in shown
+    assert label in shown
     assert b"100%" in shown
     silent = subprocess.run(arguments, capture_output=True, check=True)
-    assert b"k-means" not in silent.stderr
+    assert label not in silent.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compress", "--help"], ["--version"]])
