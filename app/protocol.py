@@ -6,7 +6,7 @@ without end, or do not take their answer. Where an answer can still be read, it 
 document: 408, 431 or 400.
 
 Time in which we do not read, because the application is busy with what came before, is not the
-client's.
+client's. A client that leaves meanwhile is noticed all the same, at the next tick.
 
 Of requests that come at the same moment a few begin at each turn of the event loop, so that a
 flood of uploads keeps nobody else waiting: 200 at once are a quarter of a second of work even where
@@ -17,6 +17,7 @@ import asyncio
 import heapq
 import json
 import secrets
+import select
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -224,6 +225,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Look at the connection: is its client sending, and taking its answer, fast enough?"""
         self._ticking = self.loop.call_later(self.limits.tick_s, self._tick)
         self._watch_the_answer()
+        if self.flow.read_paused and _has_left(self.transport):
+            self.transport.abort()
+            return
         if self._last_words is not None:
             return  # it is our turn
         if self._is_answered_early():
@@ -333,6 +337,17 @@ class GuardedProtocol(HttpToolsProtocol):
 
         for other in heapq.nlargest(1 + len(waiting) // _AT_ONCE, waiting, key=claim):
             other.transport.abort()
+
+
+def _has_left(transport: asyncio.Transport) -> bool:
+    """Say whether the client closed its side, though what it sent before is not read yet.
+
+    Not seen, until reading goes on: an end behind more than the kernel keeps for us (some 100 kB),
+    and any where the system does not tell (`POLLRDHUP` is Linux's).
+    """
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket"), getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
 
 
 def _host(protocol: GuardedProtocol) -> str:

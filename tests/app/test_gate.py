@@ -211,9 +211,13 @@ def test_one_client_has_half_of_the_room_at_most(computing, settings, body, limi
         assert not admission._bytes_of
 
 
-def test_a_client_that_asks_twice_and_leaves_frees_its_place(service, computing):
+@pytest.mark.parametrize("n_bytes", [len(PICTURE), 100_000], ids=["short", "long"])
+@pytest.mark.parametrize("is_busy", [False, True], ids=["at once", "while the first is computed"])
+def test_a_client_that_asks_twice_and_leaves_frees_its_place(service, computing, is_busy, n_bytes):
     (connection,) = sent(service.address, 1)
-    connection.sendall(post("/compress?k=2", PICTURE))
+    if is_busy:  # from then on the second request keeps the server from reading
+        wait_until(lambda: computing.begun)
+    connection.sendall(post("/compress?k=2", PICTURE.ljust(n_bytes)))
     wait_until(lambda: computing.begun)
     connection.close()
 
