@@ -41,7 +41,6 @@ THRIFTY_SWEEPS = 4  # of choosing again for the file's sake
 SWEEPS = 2  # over the pixels, each choosing again; a third changes nothing to speak of
 BAND_ROWS = 8  # of the bands of a large picture that the palette is adapted to
 FEW_ENTRIES = 32  # up to here fewer pixels say enough, and more rounds gain more
-_CHUNK_PIXELS = 1 << 18  # so that the arrays on the way stay in the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +113,8 @@ def map_pixels(
     inverse = histogram.inverse.reshape(h, w)
     if dither:
         own = torch.where((features == entries[rows]).all(dim=1), rows, -1)
-        indices = _dithered(
-            engine, features, inverse, entries, dither=dither, own=own, sweeps=SWEEPS
+        indices = engine.dither(
+            features, inverse, entries, strength=dither, own=own, sweeps=_sweeps(dither, SWEEPS)
         )
     else:
         price = thrift * _mean_sq_distance(features, entries, rows, histogram.counts)
@@ -124,16 +123,13 @@ def map_pixels(
         )
     if histogram.has_transparent:  # what is invisible takes no part
         indices = torch.where(inverse == 0, nearest, indices)
-    shines = (opaque_colors(histogram.colors) & palette.is_opaque[rows])[inverse.long()]
-    indices = torch.where(shines & ~palette.is_opaque[indices.long()], nearest, indices)
-    flat = indices.reshape(-1)
-    counts = torch.bincount(flat, minlength=len(entries))
-    wcss = sum(
-        _weighted_wcss(histogram.colors[of], palette.colors, entry.long(), torch.ones_like(of))
-        for of, entry in zip(
-            histogram.inverse.split(_CHUNK_PIXELS), flat.split(_CHUNK_PIXELS), strict=True
-        )
-    )
+    if not bool(palette.is_opaque.all()):  # what is opaque stays so
+        shines = (opaque_colors(histogram.colors) & palette.is_opaque[rows])[inverse.long()]
+        indices = torch.where(shines & ~palette.is_opaque[indices.long()], nearest, indices)
+    counts = torch.bincount(indices.reshape(-1), minlength=len(entries))
+    sides = premultiplied(histogram.colors), premultiplied(palette.colors)
+    total = engine.squared_error(sides[0], inverse, sides[1], indices)
+    wcss = total / (1 if sides[0].shape[1] == 3 else 255**2)  # noqa: PLR2004
     return Mapping(indices=indices, counts=counts, wcss=wcss)
 
 
@@ -159,14 +155,17 @@ def adapt_palette(
     Returns:
         The palette; entries that meet are merged. Never raises.
     """
-    features = histogram.features(space)
     has_more = len(palette.colors) > FEW_ENTRIES
-    inverse = _bands(histogram.inverse.reshape(histogram.shape[:2]), BAND_PIXELS[has_more])
+    bands = _bands(histogram.inverse.reshape(histogram.shape[:2]), BAND_PIXELS[has_more])
+    features = histogram.features(space).index_select(0, bands.reshape(-1))
+    inverse = torch.arange(bands.numel(), dtype=torch.int32, device=bands.device).view(bands.shape)
     nobody = torch.full((len(features),), -1, device=features.device)
     fixed = palette.keep(torch.arange(len(palette.colors)) < kept)
     for _ in range(ROUNDS[has_more]):
         entries = palette.to_features(space)
-        indices = _dithered(engine, features, inverse, entries, dither=dither, own=nobody, sweeps=1)
+        indices = engine.dither(
+            features, inverse, entries, strength=dither, own=nobody, sweeps=_sweeps(dither, 1)
+        )
         found = engine.blurred_moments(features, inverse, indices, len(entries))
         meetings, sums = (moments.cpu().double().numpy() for moments in found)
         moved = _sweep(entries.cpu().double().numpy(), meetings, sums, kept)
@@ -177,26 +176,12 @@ def adapt_palette(
     return palette
 
 
-def _dithered(
-    engine: Backend,
-    features: Tensor,
-    inverse: Tensor,
-    entries: Tensor,
-    *,
-    dither: float,
-    own: Tensor,
-    sweeps: int,
-) -> Tensor:
-    """Diffuse, then let pixels choose again; not at full strength, which keeps every area's mean.
+def _sweeps(dither: float, sweeps: int) -> int:
+    """Let pixels choose again, but not at full strength, which keeps every area's mean.
 
     Dots that are few and far between do not look right from as near as two pixels, and go.
     """
-    indices = engine.diffuse(features, inverse, entries, dither, own)
-    if dither == 1:
-        return indices
-    return engine.reconsider(
-        features, inverse, entries, indices, strength=dither, own=own, sweeps=sweeps
-    )
+    return 0 if dither == 1 else sweeps
 
 
 def _bands(inverse: Tensor, enough: int) -> Tensor:

@@ -54,7 +54,7 @@ TYPES = {
     "pixels": "*u8",
     "indices": "*u8",
 }
-NUMBERS = {"size", "tiles", "programs", "dimensions", "breath", "is_last", "limit"}
+NUMBERS = {"share", "size", "tiles", "programs", "dimensions", "breath", "is_last", "limit"}
 NUMBERS |= {"step", "draws", "most", "n", "h", "w", "k", "first_row", "first_column"}
 
 
@@ -91,9 +91,9 @@ def cases() -> Iterator[tuple[object, dict[str, object], dict[str, str], int, bo
     yield steps.keep_better, {"LANES": 2, "D": 3, "K": 512}, {}, 4, False
     yield colors.count_colors, {"BLOCK": 1024}, {"colors": "*u8"}, 4, False
     yield colors.rank_pixels, {"BLOCK": 1024}, {"colors": "*u8"}, 4, False
-    yield colors.diffuse, {"D": 4, "ROWS": 64, "BLOCK": 64}, {"colors": FLOAT}, 1, True
+    yield colors.diffuse, {"D": 4, "BITS": 16, "ROWS": 64, "BLOCK": 64}, {"colors": FLOAT}, 1, True
     window = {"REACH": 2, "BLOCK": 256}
-    yield colors.reconsider, {"D": 3, **window}, {"colors": FLOAT}, 4, True
+    yield colors.reconsider, {"D": 3, "BITS": 16, **window}, {"colors": FLOAT}, 4, True
     yield colors.blurred_moments, {"D": 3, "REACH": 2, "BLOCK": 1024}, {"colors": FLOAT}, 4, False
 
 

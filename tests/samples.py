@@ -95,6 +95,15 @@ def color_problem(n, channels, space="rgb", levels=256):
     return srgb8_to_features(histogram.colors, space), histogram.counts.double()
 
 
+def entries_and_own(features, space, k):
+    """A palette, every third entry of it a colour of the picture; which colours have such one."""
+    entries = srgb8_to_features(torch.from_numpy(noise(1, k, features.shape[1])[0]), space)
+    some = features[:: max(1, len(features) // k)][:k:3]
+    entries[: 3 * len(some) : 3] = some
+    is_same = (features[:, None] == entries).all(dim=2)
+    return entries, torch.where(is_same.any(dim=1), is_same.long().argmax(dim=1), -1)
+
+
 def assert_bits_agree(ours, theirs):
     for name in ("sums", "masses", "wcss", "labels", "squares", "utilities"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name

@@ -16,6 +16,7 @@ from samples import (
     assert_bits_agree,
     assert_sums_agree,
     color_problem,
+    entries_and_own,
     noise,
     photo,
     problem_of,
@@ -28,6 +29,7 @@ from gpu_kmeans.backends import available_backends, backend_for
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.histogram import COARSE_POINTS, Histogram
+from gpu_kmeans.metrics import premultiplied
 
 CPU = torch.device("cpu")
 REFERENCE = backend_for(CPU, "reference")
@@ -396,45 +398,24 @@ def test_points_settle_alike_to_rounding(engine, d):
     assert ours[1] == pytest.approx(theirs[1])
 
 
-@pytest.mark.parametrize("strength", [0.3, 1.0])
+@pytest.mark.parametrize("keeps", [False, True], ids=["free", "own"])
+@pytest.mark.parametrize("shares", [(0.3, 0), (1.0, 0), (0.3, 2), (1.0, 2)])
 @pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (20, 1), (13, 29), (60, 50)], ids=str)
-def test_errors_are_diffused_to_the_same_bits(engine, shape, channels, strength):
-    pixels = noise(*shape, channels)
-    histogram = Histogram.from_pixels(torch.from_numpy(pixels), REFERENCE)
-    for space in ("rgb", "oklab"):
-        features = srgb8_to_features(histogram.colors, space)
-        entries = srgb8_to_features(
-            torch.from_numpy(noise(1, 7, histogram.colors.shape[1])[0]), space
-        )
-        inverse = histogram.inverse.reshape(shape)
-        own = torch.where(torch.arange(len(features)) % 5 == 0, 3, -1)
-
-        ours = engine.diffuse(features, inverse, entries, strength, own)
-
-        assert torch.equal(ours, REFERENCE.diffuse(features, inverse, entries, strength, own))
-        assert bool((ours[own[inverse.long()] >= 0] == 3).all())
-
-
-@pytest.mark.parametrize("strength", [0.6, 1.0])
-@pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (3, 2), (23, 19), (70, 8)], ids=str)
-def test_pixels_choose_again_to_the_same_bits(engine, shape, channels, strength):
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (20, 1), (13, 29), (150, 9)], ids=str)
+def test_pictures_are_dithered_to_the_same_bits(engine, shape, channels, shares, keeps):
+    strength, sweeps = shares
     histogram = Histogram.from_pixels(torch.from_numpy(noise(*shape, channels)), REFERENCE)
-    features = srgb8_to_features(histogram.colors, "oklab")
-    entries = srgb8_to_features(torch.from_numpy(noise(1, 9, channels)[0]), "oklab")
     inverse = histogram.inverse.reshape(shape)
-    own = torch.where(torch.arange(len(features)) % 5 == 0, 3, -1)
-    before = (inverse % len(entries)).to(torch.uint8)
+    for space, k in (("rgb", 9), ("oklab", 30)):
+        features = srgb8_to_features(histogram.colors, space)
+        entries, own = entries_and_own(features, space, k)
+        given = {"strength": strength, "own": own if keeps else own * 0 - 1, "sweeps": sweeps}
 
-    ours, theirs = (
-        each.reconsider(features, inverse, entries, before, strength=strength, own=own, sweeps=2)
-        for each in (engine, REFERENCE)
-    )
+        ours = engine.dither(features, inverse, entries, **given)
 
-    assert torch.equal(ours, theirs)
-    kept = own[inverse.long()] >= 0
-    assert torch.equal(ours[kept], before[kept])
+        assert torch.equal(ours, REFERENCE.dither(features, inverse, entries, **given))
+        entry = given["own"][inverse.long()]
+        assert torch.equal(ours[entry >= 0].long(), entry[entry >= 0])
 
 
 def test_a_picture_of_many_bands_is_dithered_to_the_same_bits():
@@ -445,6 +426,19 @@ def test_a_picture_of_many_bands_is_dithered_to_the_same_bits():
     assert same(
         ours, quantize(pixels, 30, space="oklab", dither=0.6, refine=0, backend="reference")
     )
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_squared_errors_are_added_up_alike(engine, channels):
+    histogram = Histogram.from_pixels(torch.from_numpy(noise(13, 29, channels)), REFERENCE)
+    inverse, palette = histogram.inverse.reshape(13, 29), torch.from_numpy(noise(1, 7, channels)[0])
+    given = (premultiplied(histogram.colors), inverse, premultiplied(palette))
+    indices = (inverse % 7).to(torch.uint8)
+
+    ours = engine.squared_error(*given, indices)
+
+    missed = given[0].long()[inverse.long()] - given[2].long()[indices.long()]
+    assert ours == int((missed**2).sum()) == REFERENCE.squared_error(*given, indices)
 
 
 @pytest.mark.parametrize("channels", [3, 4])

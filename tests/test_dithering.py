@@ -105,12 +105,13 @@ def test_errors_are_diffused_as_floyd_and_steinberg_do(backend, strength):
     engine = backend_for(torch.device("cpu"), backend)
     histogram = Histogram.from_pixels(torch.from_numpy(pixels), engine)
 
-    indices = engine.diffuse(
+    indices = engine.dither(
         srgb8_to_features(histogram.colors, "rgb"),
         histogram.inverse.reshape(pixels.shape[:2]),
         srgb8_to_features(torch.from_numpy(palette), "rgb"),
-        strength,
-        torch.full((len(histogram.colors),), -1),
+        strength=strength,
+        own=torch.full((len(histogram.colors),), -1),
+        sweeps=0,
     ).numpy()
 
     expected = diffused(pixels, palette, strength)
@@ -128,13 +129,11 @@ def test_pixels_that_choose_again_bring_the_picture_closer_from_afar():
     inverse, nobody = inverse.reshape(pixels.shape[:2]), torch.full((len(features),), -1)
     entries = srgb8_to_features(torch.from_numpy(palette), "rgb")
 
-    off, indices = [], engine.diffuse(features, inverse, entries, 1.0, nobody)
-    for _ in range(3):
+    off = []
+    for sweeps in range(3):
+        indices = engine.dither(features, inverse, entries, strength=1.0, own=nobody, sweeps=sweeps)
         seen = seen_from_afar(palette[indices.numpy()]) - seen_from_afar(pixels)
         off.append((seen**2).mean())
-        indices = engine.reconsider(
-            features, inverse, entries, indices, strength=1.0, own=nobody, sweeps=1
-        )
 
     assert off[1] < 0.8 * off[0]
     assert off[2] < off[1]

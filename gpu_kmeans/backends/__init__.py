@@ -37,6 +37,7 @@ __all__ = [
     "Walk",
     "available_backends",
     "backend_for",
+    "fixed_point",
 ]
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 # picture and its dithering look alike where their colours, weighted so, do.
 BLUR = (1, 4, 6, 4, 1)
 DIFFUSION_ROWS = 64  # of a band; errors start anew in each, so that bands go side by side
+SHARE_BITS = 16  # after the point of what is passed on of an error
 NAMES = ("auto", "reference", "cpu", "cuda")
 
 
@@ -146,39 +148,27 @@ class Backend(Protocol):
         """Choose rows by greedy k-means++; fewer than k once every distance is 0."""
         ...
 
-    def diffuse(
+    def dither(
         self,
         colors: Float[Tensor, "n d"],
         inverse: Int[Tensor, "h w"],
         palette: Float[Tensor, "k d"],
-        strength: float,
-        own: Int[Tensor, " n"],
-    ) -> UInt8[Tensor, "h w"]:
-        """Map pixels to palette entries with Floyd-Steinberg error diffusion, band by band.
-
-        A colour whose `own` entry is not negative takes that, and passes no error on.
-        """
-        ...
-
-    def reconsider(
-        self,
-        colors: Float[Tensor, "n d"],
-        inverse: Int[Tensor, "h w"],
-        palette: Float[Tensor, "k d"],
-        indices: UInt8[Tensor, "h w"],
         *,
         strength: float,
         own: Int[Tensor, " n"],
         sweeps: int,
     ) -> UInt8[Tensor, "h w"]:
-        """Let each pixel choose again, with what its neighbours miss in view, so many times over.
+        """Map pixels to palette entries: Floyd-Steinberg error diffusion, then second thoughts.
 
-        It takes the entry nearest to its colour less `strength` times what the pixels about it are
-        off by, BLUR weighing them, itself with 1: at strength 1 that entry makes the blurred
-        picture most like the blurred original, given the others. Targets are clamped to the range
-        of the colours. First the pixels 0, 3, 6, ... of
-        the rows 0, 3, 6, ..., then those right of them, and so on: none sees another of its turn.
-        A colour whose `own` entry is not negative stays as it is.
+        Errors are diffused in bands of rows. Then each pixel chooses again, `sweeps` times over:
+        the entry nearest to its colour less `strength` times what the pixels about it are off by,
+        BLUR weighing them, itself with 1: at strength 1 that entry makes the blurred picture most
+        like the blurred original, given the others. First the pixels 0, 3, 6, ... of the rows 0, 3,
+        6, ..., then those right of them, and so on: none sees another of its turn.
+
+        Targets are clamped to the range of the colours. A colour whose `own` entry is not negative,
+        one with which it is the same, takes that and passes no error on; either all such colours
+        say so, or none. All numbers are whole, shares in 2^-SHARE_BITS, ties rounded up.
         """
         ...
 
@@ -212,6 +202,16 @@ class Backend(Protocol):
         `price` is what each pixel beside that has the same entry is worth where the picture is
         flat, as a squared distance.
         """
+        ...
+
+    def squared_error(
+        self,
+        before: Int[Tensor, "n c"],
+        inverse: Int[Tensor, "h w"],
+        after: Int[Tensor, "m c"],
+        indices: UInt8[Tensor, "h w"],
+    ) -> int:
+        """Add up the squared differences of two pictures: rows of `before`, and of `after`."""
         ...
 
     def block_moments(
@@ -361,6 +361,16 @@ class BreathingBackend(Backend, Protocol):
     ) -> Float[Tensor, "m d"]:
         """Do as `gpu_kmeans.refinement.grow_by_steps`, to the same bits."""
         ...
+
+
+def fixed_point(share: float) -> int:
+    """Write a share in [0, 1] in units of 2^-SHARE_BITS, rounded. Never raises.
+
+    Example:
+        >>> fixed_point(0.75)
+        49152
+    """
+    return int(share * 2**SHARE_BITS + 0.5)
 
 
 def available_backends() -> tuple[str, ...]:

@@ -40,6 +40,7 @@ from gpu_kmeans.backends import (
     Breath,
     Problems,
     dither_kernels,
+    fixed_point,
     kernels,
     quality_kernels,
     search_kernels,
@@ -53,6 +54,7 @@ _NO_LABELS = np.empty(0, np.int32)
 CHUNK_TILES = 256  # 16 thousand points: some 0.1 ms of work, above the price of taking it up
 CHUNK_PIXELS = 1 << 18
 LISTED_CANDIDATES = 1 << 19  # 2 MB a thread; where that is full, all entries are compared
+MEETING_PIXELS = 1 << 24  # whose meetings surely fit in 32 bits
 PRUNED_DIMENSIONS = 4  # a box of 64 neighbours prunes little in more
 
 
@@ -250,68 +252,40 @@ class CpuBackend:
             chosen.append(torch.from_numpy(rows))
         return chosen
 
-    def diffuse(
+    def dither(
         self,
         colors: Float[Tensor, "_n d"],
         inverse: Int[Tensor, "h w"],
         palette: Float[Tensor, "k d"],
-        strength: float,
-        own: Int[Tensor, " _n"],
-    ) -> UInt8[Tensor, "h w"]:
-        """Diffuse errors row by row, the bands side by side."""
-        indices = np.empty(inverse.shape, np.uint8)
-        work = _PixelWork.of(colors, inverse, palette)
-
-        def run(chunk: tuple[int, int]) -> None:
-            lists = work.new_lists()
-            for start in range(*chunk, DIFFUSION_ROWS):
-                rows = (start, min(start + DIFFUSION_ROWS, len(indices)))
-                dither_kernels.diffuse(
-                    *work.arrays,
-                    strength,
-                    work.d,
-                    own.numpy().astype(np.int16),
-                    rows,
-                    indices,
-                    *lists,
-                )
-
-        parallel(run, _row_chunks(len(indices), DIFFUSION_ROWS))
-        return torch.from_numpy(indices)
-
-    def reconsider(
-        self,
-        colors: Float[Tensor, "_n d"],
-        inverse: Int[Tensor, "h w"],
-        palette: Float[Tensor, "k d"],
-        indices: UInt8[Tensor, "h w"],
         *,
         strength: float,
         own: Int[Tensor, " _n"],
         sweeps: int,
     ) -> UInt8[Tensor, "h w"]:
-        """Take every third row at a time, whose pixels do not see one another, side by side."""
-        chosen = indices.numpy().copy()
-        work, (h, w) = _PixelWork.of(colors, inverse, palette), chosen.shape
-        misses = np.zeros((h + 4, work.d, w + 4), np.int16)
-        chunks = _row_chunks(h, 1)
-        lists = {chunk: work.new_lists() for chunk in chunks}
-        share, mine = strength / BLUR[2] ** 2, own.numpy().astype(np.int16)
-        parallel(
-            lambda rows: dither_kernels.measure_misses(
-                *work.arrays[:3], chosen, work.d, rows, misses
-            ),
-            chunks,
-        )
+        """Diffuse errors, the bands side by side; then take every third row at a time."""
+        (h, w), d = inverse.shape, colors.shape[1]
+        work, entries = _PixelWork.of(colors, palette), own.numpy().astype(np.int16)
+        given = (work.table, entries, inverse.numpy(), work.palette, work.box, work.grid)
+        indices = np.empty((h, w), np.uint8)
+        misses = np.zeros((h + 4 if sweeps else 0, d, w + 4), np.int16)
+        bands, thirds = _row_chunks(h, DIFFUSION_ROWS), _row_chunks(h, 1)
+        lists = [work.new_lists() for _ in range(max(len(bands), len(thirds)))]
 
-        def run(phase: int, rows: tuple[int, int]) -> None:
+        def diffuse(i: int) -> None:
+            share = fixed_point(strength)
+            dither_kernels.diffuse(*given, share, bands[i], indices, misses, *lists[i])
+
+        def reconsider(phase: int, i: int) -> None:
             dither_kernels.reconsider(
-                *work.arrays, share, work.d, mine, phase, rows, chosen, misses, *lists[rows]
-            )
+                *given[3:], share, bool((entries >= 0).any()), phase, thirds[i],
+                indices, misses, *lists[i],
+            )  # fmt: skip
 
+        parallel(diffuse, range(len(bands)))
+        share = fixed_point(strength / BLUR[2] ** 2)
         for phase in (*range(3),) * sweeps:
-            parallel(functools.partial(run, phase), chunks)
-        return torch.from_numpy(chosen)
+            parallel(functools.partial(reconsider, phase), range(len(thirds)))
+        return torch.from_numpy(indices)
 
     def blurred_moments(
         self,
@@ -321,14 +295,16 @@ class CpuBackend:
         k: int,
     ) -> tuple[Int[Tensor, "k k"], Int[Tensor, "k d"]]:
         """Visit each pixel and half of its neighbours once."""
-        table, d, blur = _four_columns(colors), colors.shape[1], np.array(BLUR)
-        parts = parallel(
-            lambda rows: dither_kernels.blurred_moments(
-                table, inverse.numpy(), indices.numpy(), k, blur, d, rows
-            ),
-            _row_chunks(len(indices), 1),
-        )
-        meetings, counts, sums = (sum(part) for part in zip(*parts, strict=True))
+        table, places, entries = _four_columns(colors), inverse.numpy(), indices.numpy()
+        blur, d = np.array(BLUR), colors.shape[1]
+        chunks = _row_chunks(len(entries), 1, max(1, MEETING_PIXELS // entries.shape[1]))
+
+        def count(rows: tuple[int, int]) -> tuple[np.ndarray, ...]:
+            sums = dither_kernels.sum_blurred(table, places, entries, k, blur, d, rows)
+            return (*dither_kernels.count_meetings(entries, k, blur, rows), sums)
+
+        parts = zip(*parallel(count, chunks), strict=True)
+        meetings, counts, sums = (np.sum(part, axis=0) for part in parts)
         meetings = meetings + meetings.T + np.diag(BLUR[2] ** 2 * counts)
         return torch.from_numpy(meetings), torch.from_numpy(sums)
 
@@ -355,6 +331,18 @@ class CpuBackend:
             parallel(functools.partial(thrift_kernels.economize, *state), chunks)
         return torch.from_numpy(chosen[1:-1, 1:-1].astype(np.uint8))
 
+    def squared_error(
+        self,
+        before: Int[Tensor, "n c"],
+        inverse: Int[Tensor, "h w"],
+        after: Int[Tensor, "m c"],
+        indices: UInt8[Tensor, "h w"],
+    ) -> int:
+        """Look at each pixel once."""
+        arrays = [tensor.contiguous().numpy() for tensor in (before, inverse, after, indices)]
+        chunks = _row_chunks(len(indices), 1)
+        return sum(parallel(lambda rows: quality_kernels.squared_error(*arrays, rows), chunks))
+
     def block_moments(
         self,
         before: Float[Tensor, "n 3"],
@@ -373,13 +361,15 @@ class CpuBackend:
 class _PixelWork:
     """What the loops over pixels take, in the layout they like."""
 
-    arrays: tuple[np.ndarray, ...]  # colours (n, 4), inverse, palette (k, 4), box, grid
+    table: np.ndarray  # colours (n, 4)
+    palette: np.ndarray  # (k, 4)
+    box: np.ndarray
+    grid: np.ndarray
     cells: int
-    d: int
 
     @classmethod
-    def of(cls, colors: Tensor, inverse: Tensor, palette: Tensor) -> "_PixelWork":
-        table, entries = _four_columns(colors), _four_columns(palette)
+    def of(cls, colors: Tensor, palette: Tensor) -> "_PixelWork":
+        table = _four_columns(colors)
         # Column by column: along axis 0 of the table both together took 30 ms for 900 thousand.
         box = np.array([(column.min(), column.max()) for column in table.T], np.int64).T
         for shift in range(dither_kernels.FINEST_SHIFT, 12):
@@ -389,8 +379,8 @@ class _PixelWork:
                 break
         steps = np.append(np.cumprod(counts[:0:-1])[::-1], 1)
         grid = np.array([*steps, (first * steps).sum(), shift])
-        arrays = (table, inverse.numpy(), entries, box, grid)
-        return cls(arrays=arrays, cells=int(counts.prod()), d=colors.shape[1])
+        cells, entries = int(counts.prod()), _four_columns(palette)
+        return cls(table=table, palette=entries, box=box, grid=grid, cells=cells)
 
     def new_lists(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Make room for the candidates of each cell, for one thread; none are listed yet."""
@@ -465,7 +455,8 @@ def _four_rows(values: np.ndarray) -> np.ndarray:
 def _four_columns(values: Tensor) -> np.ndarray:
     """Lay whole numbers (n, d) up to 2040 out as int16 (n, 4), missing dimensions 0."""
     columns = np.zeros((len(values), 4), np.int16)
-    columns[:, : values.shape[1]] = values.numpy()
+    for j, column in enumerate(values.numpy().T):  # row by row takes twice as long
+        columns[:, j] = column
     return columns
 
 
@@ -497,7 +488,11 @@ def _pixel_chunks(n: int) -> list[tuple[int, int]]:
     return [(a, min(a + size, n)) for a in range(0, n, size)]
 
 
-def _row_chunks(h: int, step: int) -> list[tuple[int, int]]:
-    """One chunk of rows for each thread, in steps of so many: the answer does not depend on it."""
+def _row_chunks(h: int, step: int, most: int | None = None) -> list[tuple[int, int]]:
+    """One chunk of rows for each thread, in steps of so many: the answer does not depend on it.
+
+    More chunks where one may have only so many rows.
+    """
     size = -(-h // (step * torch.get_num_threads())) * step
+    size = size if most is None else min(size, most)
     return [(a, min(a + size, h)) for a in range(0, h, size)]

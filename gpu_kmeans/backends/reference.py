@@ -16,7 +16,14 @@ import torch
 from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import BLUR, DIFFUSION_ROWS, Accumulated, Problems
+from gpu_kmeans.backends import (
+    BLUR,
+    DIFFUSION_ROWS,
+    SHARE_BITS,
+    Accumulated,
+    Problems,
+    fixed_point,
+)
 from gpu_kmeans.backends.thrift import economize
 from gpu_kmeans.distances import place_beyond
 
@@ -24,6 +31,7 @@ PairDistances = Callable[[Tensor, Tensor], Tensor]
 CHUNK_PAIRS = (
     1 << 21
 )  # 8 MB of float32 distances: they stay in the cache between the passes over them
+CHUNK_PIXELS = 1 << 18  # so that the arrays on the way stay in the cache
 # Floyd and Steinberg's weights, in sixteenths: right, below left, below, below right.
 _BAND_BLOCKS = 8  # of the half picture, at once
 DIFFUSION = ((0, 1, 7), (1, -1, 3), (1, 0, 5), (1, 1, 1))
@@ -142,15 +150,17 @@ class ReferenceBackend:
             for rows, k, draws in zip(problems.spans, ks, uniforms, strict=True)
         ]
 
-    def diffuse(
+    def dither(
         self,
         colors: Float[Tensor, "_n d"],
         inverse: Int[Tensor, "h w"],
         palette: Float[Tensor, "k d"],
+        *,
         strength: float,
         own: Int[Tensor, " _n"],
+        sweeps: int,
     ) -> UInt8[Tensor, "h w"]:
-        """Diffuse errors band by band."""
+        """Diffuse errors band by band, then let the pixels choose again."""
         low, high = colors.long().amin(dim=0), colors.long().amax(dim=0)
         bands = [
             _diffuse_band(
@@ -158,42 +168,12 @@ class ReferenceBackend:
             )
             for rows in inverse.split(DIFFUSION_ROWS)
         ]
-        return torch.cat(bands)
-
-    def reconsider(
-        self,
-        colors: Float[Tensor, "_n d"],
-        inverse: Int[Tensor, "h w"],
-        palette: Float[Tensor, "k d"],
-        indices: UInt8[Tensor, "h w"],
-        *,
-        strength: float,
-        own: Int[Tensor, " _n"],
-        sweeps: int,
-    ) -> UInt8[Tensor, "h w"]:
-        """Take every third pixel of every third row at a time: they do not see one another."""
-        (h, w), reach = inverse.shape, len(BLUR) // 2
-        pixels, entries = colors.long()[inverse.long()], palette.long()
-        is_free, chosen = own[inverse.long()] < 0, indices.long()
-        misses = torch.nn.functional.pad(
-            entries[chosen] - pixels, (0, 0, reach, reach, reach, reach)
-        )
-        inner = misses[reach : reach + h, reach : reach + w]
-        share = strength / BLUR[reach] ** 2
-        low, high = colors.amin(dim=0).long(), colors.amax(dim=0).long()
-        for turn in range(9 * sweeps):
-            mine = (slice(turn // 3 % 3, None, 3), slice(turn % 3, None, 3))
-            missed = torch.zeros_like(pixels[mine])
-            for down, right in itertools.product(range(2 * reach + 1), repeat=2):
-                if (down, right) != (reach, reach):
-                    about = misses[down : down + h, right : right + w][mine]
-                    missed += BLUR[down] * BLUR[right] * about
-            target = pixels[mine] - (missed.double() * share + 0.5).floor().long()
-            nearest = sq_distances(
-                target.clamp(low, high).float().reshape(-1, target.shape[2]), palette
-            ).argmin(dim=1)
-            chosen[mine] = nearest.reshape(target.shape[:2]).where(is_free[mine], chosen[mine])
-            inner[mine] = entries[chosen[mine]] - pixels[mine]
+        pixels, is_free = colors.long()[inverse.long()], own[inverse.long()] < 0
+        chosen = torch.cat(bands).long()
+        _reconsider(
+            pixels, palette, chosen,
+            strength=strength, is_free=is_free, bounds=(low, high), sweeps=sweeps,
+        )  # fmt: skip
         return chosen.to(torch.uint8)
 
     def blurred_moments(
@@ -235,6 +215,23 @@ class ReferenceBackend:
     ) -> UInt8[Tensor, "h w"]:
         """Take every second pixel at a time, as on a chessboard: they do not see one another."""
         return economize(colors, inverse, palette, labels, price=price, sweeps=sweeps)
+
+    def squared_error(
+        self,
+        before: Int[Tensor, "n c"],
+        inverse: Int[Tensor, "h w"],
+        after: Int[Tensor, "m c"],
+        indices: UInt8[Tensor, "h w"],
+    ) -> int:
+        """Look at a chunk of pixels at a time."""
+        total = 0
+        chunks = (places.reshape(-1).split(CHUNK_PIXELS) for places in (inverse, indices))
+        for ours, theirs in zip(*chunks, strict=True):
+            missed = before.long().index_select(0, ours) - after.long().index_select(
+                0, theirs.long()
+            )
+            total += int((missed * missed).sum())
+        return total
 
     def block_moments(
         self,
@@ -310,11 +307,42 @@ def _diffuse_band(
         chosen = sq_distances(target.float(), palette).argmin(dim=1).where(entry < 0, entry)
         target = target.where(entry[:, None] < 0, entries[chosen])
         indices[y, x] = chosen.to(torch.uint8)
-        missed = (target - entries[chosen]).double()
-        error = (missed * strength + 0.5).floor().long()  # whole numbers: no order matters
+        error = _shares(target - entries[chosen], strength)  # whole numbers: no order matters
         for down, right, sixteenths in DIFFUSION:
             passed[y + down, x + 1 + right] += error * sixteenths
     return indices
+
+
+def _reconsider(
+    pixels: Tensor,
+    palette: Tensor,
+    chosen: Tensor,
+    *,
+    strength: float,
+    is_free: Tensor,
+    bounds: tuple[Tensor, Tensor],
+    sweeps: int,
+) -> None:
+    """Let every third pixel of every third row choose at a time: they do not see one another."""
+    (h, w), reach, entries = chosen.shape, len(BLUR) // 2, palette.long()
+    misses = torch.nn.functional.pad(entries[chosen] - pixels, (0, 0, reach, reach, reach, reach))
+    inner = misses[reach : reach + h, reach : reach + w]
+    for turn in range(9 * sweeps):
+        mine = (slice(turn // 3 % 3, None, 3), slice(turn % 3, None, 3))
+        missed = torch.zeros_like(pixels[mine])
+        for down, right in itertools.product(range(2 * reach + 1), repeat=2):
+            if (down, right) != (reach, reach):
+                about = misses[down : down + h, right : right + w][mine]
+                missed += BLUR[down] * BLUR[right] * about
+        target = (pixels[mine] - _shares(missed, strength / BLUR[reach] ** 2)).clamp(*bounds)
+        nearest = sq_distances(target.float().reshape(-1, target.shape[2]), palette).argmin(dim=1)
+        chosen[mine] = nearest.reshape(target.shape[:2]).where(is_free[mine], chosen[mine])
+        inner[mine] = entries[chosen[mine]] - pixels[mine]
+
+
+def _shares(values: Tensor, share: float) -> Tensor:
+    """Multiply whole numbers and round, half up: shifts round down."""
+    return (values * fixed_point(share) + (1 << SHARE_BITS - 1)) >> SHARE_BITS
 
 
 def morton_codes(pixels: UInt8[Tensor, "n c"]) -> Int[Tensor, " n"]:

@@ -21,7 +21,14 @@ import triton
 from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import BLUR, DIFFUSION_ROWS, Accumulated, Problems
+from gpu_kmeans.backends import (
+    BLUR,
+    DIFFUSION_ROWS,
+    SHARE_BITS,
+    Accumulated,
+    Problems,
+    fixed_point,
+)
 from gpu_kmeans.backends.cuda import colors as pixel_kernels
 from gpu_kmeans.backends.cuda import passes, seeds
 from gpu_kmeans.backends.cuda.layout import (
@@ -258,50 +265,35 @@ class CudaBackend:
             [b for b in active if states[b] == LONELY.value],
         )
 
-    def diffuse(
+    def dither(
         self,
         colors: Float[Tensor, "_n d"],
         inverse: Int[Tensor, "h w"],
         palette: Float[Tensor, "k d"],
-        strength: float,
-        own: Int[Tensor, " _n"],
-    ) -> UInt8[Tensor, "h w"]:
-        """Diffuse errors along anti-diagonals, each band by a program of its own."""
-        (h, w), (k, d) = inverse.shape, palette.shape
-        errors = torch.empty(h, w, d, dtype=torch.int32, device=colors.device)
-        indices = torch.empty(h, w, dtype=torch.uint8, device=colors.device)
-        low, high = (bound.to(torch.int32) for bound in (colors.amin(dim=0), colors.amax(dim=0)))
-        share = torch.full((1,), strength, dtype=torch.float64, device=colors.device)
-        rows = min(h, DIFFUSION_ROWS)
-        block = triton.next_power_of_2(max(32, min(rows, (w + 1) // 2)))
-        with on(colors.device):
-            pixel_kernels.diffuse[(triton.cdiv(h, DIFFUSION_ROWS),)](
-                colors.contiguous(), inverse.to(torch.int32).contiguous(), palette.contiguous(),
-                own.to(torch.int32), low, high, share, errors, indices, h, w, k,
-                D=d, ROWS=DIFFUSION_ROWS, BLOCK=block, num_warps=max(1, block // 64), **EXACT,
-            )  # fmt: skip
-        return indices
-
-    def reconsider(
-        self,
-        colors: Float[Tensor, "_n d"],
-        inverse: Int[Tensor, "h w"],
-        palette: Float[Tensor, "k d"],
-        indices: UInt8[Tensor, "h w"],
         *,
         strength: float,
         own: Int[Tensor, " _n"],
         sweeps: int,
     ) -> UInt8[Tensor, "h w"]:
-        """Take every third pixel of every third row at a time, in a launch each."""
-        (h, w), (k, d), reach = inverse.shape, palette.shape, len(BLUR) // 2
-        chosen, device = indices.clone(), colors.device
-        share = torch.full((1,), strength / BLUR[reach] ** 2, dtype=torch.float64, device=device)
+        """Diffuse along anti-diagonals, a program for each band; then a launch for each turn."""
+        (h, w), (k, d), device = inverse.shape, palette.shape, colors.device
+        errors = torch.empty(h, w, d, dtype=torch.int32, device=device)
+        indices = torch.empty(h, w, dtype=torch.uint8, device=device)
         low, high = (bound.to(torch.int32) for bound in (colors.amin(dim=0), colors.amax(dim=0)))
-        given = (
+        picture = (
             colors.contiguous(), inverse.to(torch.int32).contiguous(), palette.contiguous(),
-            own.to(torch.int32), as_int32(BLUR, device), low, high, share, chosen,
+            own.to(torch.int32),
         )  # fmt: skip
+        rows = min(h, DIFFUSION_ROWS)
+        block = triton.next_power_of_2(max(32, min(rows, (w + 1) // 2)))
+        with on(device):
+            pixel_kernels.diffuse[(triton.cdiv(h, DIFFUSION_ROWS),)](
+                *picture, low, high, fixed_point(strength), errors, indices, h, w, k, D=d,
+                BITS=SHARE_BITS, ROWS=DIFFUSION_ROWS, BLOCK=block, num_warps=max(1, block // 64),
+                **EXACT,
+            )  # fmt: skip
+        reach = len(BLUR) // 2
+        share, blur = fixed_point(strength / BLUR[reach] ** 2), as_int32(BLUR, device)
         for turn in range(9 * sweeps):
             row, column = turn // 3 % 3, turn % 3
             count = len(range(row, h, 3)) * len(range(column, w, 3))
@@ -309,10 +301,10 @@ class CudaBackend:
                 continue
             with on(device):
                 pixel_kernels.reconsider[(triton.cdiv(count, PIXEL_BLOCK // 4),)](
-                    *given, row, column, h, w, k,
-                    D=d, REACH=reach, BLOCK=PIXEL_BLOCK // 4, **EXACT,
+                    *picture, blur, low, high, share, indices, row, column, h, w, k, D=d,
+                    BITS=SHARE_BITS, REACH=reach, BLOCK=PIXEL_BLOCK // 4, **EXACT,
                 )  # fmt: skip
-        return chosen
+        return indices
 
     def blurred_moments(
         self,
@@ -347,6 +339,16 @@ class CudaBackend:
         return self._reference.economize(
             colors, inverse, palette, labels, price=price, sweeps=sweeps
         )
+
+    def squared_error(
+        self,
+        before: Int[Tensor, "n c"],
+        inverse: Int[Tensor, "h w"],
+        after: Int[Tensor, "m c"],
+        indices: UInt8[Tensor, "h w"],
+    ) -> int:
+        """Leave that to PyTorch, likewise."""
+        return self._reference.squared_error(before, inverse, after, indices)
 
     def block_moments(
         self,

@@ -73,7 +73,7 @@ def _passed_on(errors, y, x, j, h, w, dimensions, inside):
     return total
 
 
-@triton.jit(do_not_specialize=["h", "w", "k"])
+@triton.jit(do_not_specialize=["h", "w", "k", "share"])
 @no_type_check
 def diffuse(
     colors,  # (n, D) float32: whole numbers
@@ -82,13 +82,14 @@ def diffuse(
     own,  # (n,) int32: the entry a colour takes whatever was passed on to it, or -1
     low,  # (D,) int32: of the picture's colours
     high,  # (D,) int32
-    strength,  # (1,) float64
+    share,  # int32: of an error that is passed on, in 2^-BITS
     errors,  # (h, w, D) int32, written
     indices,  # (h, w) uint8, written
     h,
     w,
     k,
     D: tl.constexpr,
+    BITS: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -97,7 +98,6 @@ def diffuse(
     They do not depend on one another; the four that pass errors on to them came before. One program
     does a band, with a barrier after each step: no other way to order steps is sure to end.
     """
-    share = tl.load(strength)
     top = tl.program_id(0).to(tl.int64) * ROWS
     h = tl.minimum(ROWS, h - top)
     inverse += top * w
@@ -138,13 +138,13 @@ def diffuse(
             chosen = tl.where(entry < 0, chosen, entry.to(tl.int32))
             tl.store(indices + y * w + x, chosen.to(tl.uint8), mask=inside)
             here = errors + (y * w + x) * D
-            _leave(here, palette, chosen, t0, 0, entry, share, inside, D)
+            _leave(here, palette, chosen, t0, 0, entry, share, inside, D, BITS)
             if D > 1:
-                _leave(here, palette, chosen, t1, 1, entry, share, inside, D)
+                _leave(here, palette, chosen, t1, 1, entry, share, inside, D, BITS)
             if D > 2:
-                _leave(here, palette, chosen, t2, 2, entry, share, inside, D)
+                _leave(here, palette, chosen, t2, 2, entry, share, inside, D, BITS)
             if D > 3:
-                _leave(here, palette, chosen, t3, 3, entry, share, inside, D)
+                _leave(here, palette, chosen, t3, 3, entry, share, inside, D, BITS)
         tl.debug_barrier()
 
 
@@ -161,14 +161,17 @@ def _target(
 
 @triton.jit
 @no_type_check
-def _leave(here, palette, chosen, target, j: tl.constexpr, entry, share, inside, D: tl.constexpr):
+def _leave(
+    here, palette, chosen, target, j: tl.constexpr, entry, share, inside, D: tl.constexpr,
+    BITS: tl.constexpr,
+):  # fmt: skip
     """Write the error that a pixel passes on, before it is parted: none, where its entry is own."""
     level = tl.load(palette + chosen * D + j, mask=inside, other=0.0).to(tl.int32)
-    missed = tl.where(entry < 0, target - level, 0).to(tl.float64)
-    tl.store(here + j, tl.floor(missed * share + 0.5).to(tl.int32), mask=inside)
+    missed = tl.where(entry < 0, target - level, 0)
+    tl.store(here + j, (missed * share + (1 << (BITS - 1))) >> BITS, mask=inside)
 
 
-@triton.jit(do_not_specialize=["h", "w", "k", "first_row", "first_column"])
+@triton.jit(do_not_specialize=["h", "w", "k", "share", "first_row", "first_column"])
 @no_type_check
 def reconsider(
     colors,  # (n, D) float32: whole numbers
@@ -178,7 +181,7 @@ def reconsider(
     blur,  # (2 REACH + 1,) int32
     low,  # (D,) int32: of the picture's colours
     high,  # (D,) int32
-    strength,  # (1,) float64: what each part of the others' misses counts
+    share,  # int32: what each part of the others' misses counts, in 2^-BITS
     indices,  # (h, w) uint8, changed
     first_row,
     first_column,
@@ -186,11 +189,11 @@ def reconsider(
     w,
     k,
     D: tl.constexpr,
+    BITS: tl.constexpr,
     REACH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Choose again for every third pixel of every third row: none of them sees another."""
-    share = tl.load(strength)
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     across = (w - first_column + REACH) // (REACH + 1)
     y = (first_row + place // across * (REACH + 1)).to(tl.int64)
@@ -199,13 +202,13 @@ def reconsider(
     color = tl.load(inverse + y * w + x, mask=inside, other=0)
     inside &= tl.load(own + color, mask=inside, other=0) < 0
     about = (inverse, indices, y, x, h, w, inside, low, high)
-    t0 = _wanted(colors, palette, blur, share, color, about, 0, D, REACH)
+    t0 = _wanted(colors, palette, blur, share, color, about, 0, D, BITS, REACH)
     if D > 1:
-        t1 = _wanted(colors, palette, blur, share, color, about, 1, D, REACH)
+        t1 = _wanted(colors, palette, blur, share, color, about, 1, D, BITS, REACH)
     if D > 2:
-        t2 = _wanted(colors, palette, blur, share, color, about, 2, D, REACH)
+        t2 = _wanted(colors, palette, blur, share, color, about, 2, D, BITS, REACH)
     if D > 3:
-        t3 = _wanted(colors, palette, blur, share, color, about, 3, D, REACH)
+        t3 = _wanted(colors, palette, blur, share, color, about, 3, D, BITS, REACH)
     smallest = tl.full((BLOCK,), float("inf"), tl.float32)
     chosen = tl.zeros((BLOCK,), dtype=tl.int32)
     for c in range(k):
@@ -229,7 +232,7 @@ def reconsider(
 @no_type_check
 def _wanted(
     colors, palette, blur, share, color, about, j: tl.constexpr, D: tl.constexpr,
-    REACH: tl.constexpr,
+    BITS: tl.constexpr, REACH: tl.constexpr,
 ):  # fmt: skip
     """Return one coordinate of pixels less their share of what the others miss, on the grid."""
     inverse, indices, y, x, h, w, inside, low, high = about
@@ -247,7 +250,7 @@ def _wanted(
             weight = tl.load(blur + down + REACH) * tl.load(blur + right + REACH)
             missed += weight * level.to(tl.int64)
     mine = tl.load(colors + color.to(tl.int64) * D + j, mask=inside, other=0.0).to(tl.int64)
-    wanted = mine - tl.floor(missed.to(tl.float64) * share + 0.5).to(tl.int64)
+    wanted = mine - ((missed * share + (1 << (BITS - 1))) >> BITS)
     return tl.minimum(tl.maximum(wanted, tl.load(low + j)), tl.load(high + j)).to(tl.float32)
 
 
