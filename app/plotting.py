@@ -114,8 +114,7 @@ async def plot_trap(
     Raises:
         ServiceError: The body is neither, or an option does not fit it.
     """
-    async with service.source(body) as (source, decode_ms):
-        table = _sample(source) if isinstance(source, DecodedPicture) else source
+    table, decode_ms = await _few_points(service, body)
     options = add_options(options, table.parameters)
     job = TrapJob(
         points=table.points, weights=table.weights, options=options, on_progress=on_progress
@@ -141,6 +140,12 @@ async def plot_clusters(
     source, _read_ms = await service.table(body)
     with public_errors():
         return (await service.draw(_draw_clusters, source, answer, plot_format))[0]
+
+
+async def _few_points(service: Service, body: bytes | Points) -> tuple[Points, float]:
+    """Read points, or some colours of a picture, which is not kept beyond the room held for it."""
+    async with service.source(body) as (source, read_ms):
+        return _sample(source) if isinstance(source, DecodedPicture) else source, read_ms
 
 
 def _sample(picture: DecodedPicture) -> Points:

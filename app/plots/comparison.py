@@ -13,6 +13,7 @@ _CAPTION = 0.9  # inches of text and palette
 _TALLEST, _LOWEST = 11.0, 0.5  # inches of a picture, however narrow or wide it is
 _STRIP = 0.06  # height of the palette, of the figure's width / 2
 _MOST_PIXELS = 1600  # on either side: twice what the figure has dots for
+_AT_ONCE = 1 << 18  # pixels that are averaged together: 4 MB as numbers
 _RGB = 3  # channels before alpha
 
 
@@ -54,17 +55,28 @@ def comparison_figure(
 
 
 def _reduced(picture: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
-    """Average squares of pixels until there are no more than can be seen."""
+    """Average blocks of pixels until there are no more than can be seen, some at a time."""
     n = -(-max(picture.shape[:2]) // _MOST_PIXELS)
     down, across = (min(n, side) for side in picture.shape[:2])
     h, w = picture.shape[0] // down, picture.shape[1] // across
-    has_alpha = picture.shape[2] > _RGB
-    colors, alpha = np.zeros((h, w, _RGB), np.float32), np.zeros((h, w, 1), np.float32)
-    for i, j in product(range(down), range(across)):
-        part = picture[i::down, j::across][:h, :w]
-        mass = part[..., _RGB:].astype(np.float32) if has_alpha else np.float32(1)
-        colors += part[..., :_RGB] * mass  # of what is transparent there is nothing to be seen
-        alpha += mass
+    at_once = max(1, _AT_ONCE // (down * across))  # blocks
+    rows, columns = max(1, at_once // w), min(w, at_once)
+    reduced = np.empty((h, w, picture.shape[2]), np.uint8)
+    for i, j in product(range(0, h, rows), range(0, w, columns)):
+        part = reduced[i : i + rows, j : j + columns]
+        pixels = picture[i * down :, j * across :]
+        pixels = pixels[: len(part) * down, : part.shape[1] * across]
+        part[:] = _averages(pixels.reshape(len(part), down, part.shape[1], across, -1))
+    return reduced
+
+
+def _averages(blocks: UInt8[np.ndarray, "h down w across c"]) -> Float[np.ndarray, "h w c"]:
+    """Average each block; of what is transparent there is nothing to be seen."""
+    pixels = blocks.astype(np.float32)
+    if blocks.shape[4] == _RGB:
+        means: np.ndarray = pixels.sum(axis=1).sum(axis=2) / (blocks.shape[1] * blocks.shape[3])
+        return means.round()
+    alpha = pixels[..., _RGB:].sum(axis=1).sum(axis=2)
+    colors = (pixels[..., :_RGB] * pixels[..., _RGB:]).sum(axis=1).sum(axis=2)
     colors /= np.maximum(alpha, 1)
-    parts = [colors, alpha / (down * across)] if has_alpha else [colors]
-    return np.concatenate(parts, axis=2).round().astype(np.uint8)
+    return np.concatenate([colors, alpha / (blocks.shape[1] * blocks.shape[3])], axis=2).round()

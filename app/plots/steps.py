@@ -17,6 +17,7 @@ from gpu_kmeans.progress import Progress, part_of
 _PANEL = 2.9  # inches
 _COLUMNS = 4
 _MOST_PANELS = 8
+_AT_ONCE = 1024  # points whose distances are in memory: to 256 centroids 2 MB, and as much to work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,16 +81,27 @@ def take_steps(
             on_progress=report,
         )
         if not steps:
-            away = distances(torch.from_numpy(points), torch.from_numpy(first), metric, p)
-            labels = away.argmin(dim=1).numpy()
+            labels = _nearest(points, first, metric, p)
             start = Step(n_iter=0, centroids=first, labels=labels, wcss=result.wcss_history[0])
             steps.append(start)
         centroids = np.asarray(result.centroids)
-        labels = np.asarray(result.labels)
+        labels = np.asarray(result.labels).astype(np.min_scalar_type(len(centroids) - 1))
         steps.append(Step(n_iter=n_iter, centroids=centroids, labels=labels, wcss=result.wcss))
         if result.converged:
             break
     return steps
+
+
+def _nearest(
+    points: Float[np.ndarray, "n 2"], centroids: Float[np.ndarray, "k 2"], metric: str, p: float
+) -> Int[np.ndarray, " n"]:
+    """Give each point its nearest centroid, some points at a time."""
+    where = torch.from_numpy(centroids)
+    labels = np.empty(len(points), np.min_scalar_type(len(centroids) - 1))
+    for i in range(0, len(points), _AT_ONCE):
+        some = torch.from_numpy(points[i : i + _AT_ONCE])
+        labels[i : i + _AT_ONCE] = distances(some, where, metric, p).argmin(dim=1).numpy()
+    return labels
 
 
 def steps_figure(
@@ -140,7 +152,7 @@ def clusters_figure(
     Args:
         points: In the plane; of more than 4,000 a sample is drawn.
         labels: The cluster of each.
-        centroids: Of the clusters.
+        centroids: Of the clusters; likewise.
         title: What to say above.
 
     Returns:
@@ -165,7 +177,7 @@ def _draw_clusters(
     x, y = points[rows].T
     colors = np.array(CLUSTERS)[labels[rows] % len(CLUSTERS)]
     axes.scatter(x, y, c=colors, s=9, alpha=0.7, linewidths=0)
-    x, y = centroids.T
+    x, y = centroids[sample_rows(len(centroids), MOST_POINTS)].T
     axes.scatter(x, y, c=ACCENT, marker="X", s=70, edgecolors="white", zorder=4)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import attacks
 import numpy as np
 import oddities
+import plot_attacks
 from victim import NO_ANSWER, Outcome, Victim, watched
 
 from gpu_kmeans import __version__
@@ -69,6 +70,11 @@ ATTACKS = [
     ("odd forms: 200,000 parts, nested, near boundaries, file names", oddities.odd_forms, set()),
     ("1500 connections that say nothing", oddities.idle_connections, set()),
     ("the dearest requests, whose clients leave", oddities.dearest_requests, set()),
+    ("plots of hostile tables, every k, the wrong kind", plot_attacks.hostile_tables, set()),
+    ("plots of bombs: 49 megapixels, 10 million rows", plot_attacks.bombs, set()),
+    ("plots of 400,000 points, in as many clusters", plot_attacks.large_tables, set()),
+    ("32 plots at once", plot_attacks.many_at_once, set()),
+    ("the dearest plots, whose clients leave", plot_attacks.leaving_clients, set()),
     ("decoders stopped in the middle (SIGSTOP)", attacks.hung_decoder, set()),
     ("decoders killed every second (SIGKILL)", attacks.killed_decoders, set()),
     ("the engine raising (a fault built in)", attacks.broken_engine, {500}),

@@ -1,7 +1,9 @@
 """Sends many mixed requests and compares memory: `make soak`, `ARGS=2000` for fewer."""
 
+import json
 import sys
 import time
+from collections import Counter
 
 import attacks
 import numpy as np
@@ -31,7 +33,7 @@ def main(n_requests=20_000):
 
 
 def send(victim, sent):
-    """Pictures of several sizes and formats, doors of every kind, and some that are refused."""
+    """Pictures of several sizes and formats, every door, plots, and some that are refused."""
     rng = np.random.default_rng(sent)
     formats = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]
     pictures = [
@@ -45,7 +47,17 @@ def send(victim, sent):
     answers += victim.post_all(pictures * (fifth // 5), "/compress?curve=false", parallel=4)
     answers += victim.post_all(pictures * (fifth // 5), "/palette?k=8", parallel=4)
     answers += victim.post_all(pictures * (fifth // 5), "/elbow?k_max=8", parallel=4)
-    return answers + victim.post_all([each[:100] for each in pictures] * (fifth // 5), parallel=4)
+    answers += victim.post_all([each[:100] for each in pictures] * (fifth // 5 - 1), parallel=4)
+    points = json.dumps({"points": rng.normal(size=(200, 2)).tolist()}).encode()
+    plots = [
+        ("/plots/before-after?k=16", pictures[0]),
+        ("/plots/cube?k=8", pictures[1]),
+        ("/plots/steps?k=4", points),
+        ("/plots/trap?k=4&starts=5", points),
+        ("/elbow?k_max=8", points),
+    ]
+    headers = {"Accept": "image/svg+xml" if sent // BATCH % 2 else "image/png"}
+    return answers + Counter(victim.request("POST", path, body, headers)[0] for path, body in plots)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import threading
 import time
+import weakref
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from fastapi.testclient import TestClient
 from pictures import encoded, noise
 
 import app.codecs
+import app.decoder
 import app.plots
 from app.main import create_app
 from app.settings import Settings
@@ -220,6 +223,29 @@ def test_a_plot_that_takes_too_long_ends_and_frees_its_place():
             time.sleep(0.05)
 
         assert app_.state.admission.jobs == 0
+
+
+def test_a_trap_keeps_no_picture_beyond_the_room_held_for_it(photo_png, monkeypatch):
+    application = create_app(Settings())
+    admission, decode = application.state.admission, application.state.service.decoder.decoded
+    kept, seen = [], []
+
+    @asynccontextmanager
+    async def watched(encoded):
+        async with decode(encoded) as picture:
+            kept.append(weakref.ref(picture.pixels))
+            yield picture
+
+    def look(*_arguments, **_keywords):
+        seen.append((admission.pixels, [each() is None for each in kept]))
+        return app.plots.Starts(k=2, random=np.ones(2), plus=np.ones(2))
+
+    monkeypatch.setattr(app.decoder.Decoder, "decoded", lambda _self, encoded: watched(encoded))
+    monkeypatch.setattr(app.plots.starts, "try_starts", look)
+    with TestClient(application) as client:
+        assert client.post("/plots/trap?k=2", content=photo_png).status_code == 200
+
+    assert seen == [(0, [True])]
 
 
 def test_a_get_says_how_to_ask(client):

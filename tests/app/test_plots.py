@@ -97,6 +97,41 @@ def test_of_many_points_a_sample_is_drawn():
     assert figure.axes[0].collections[0].get_offsets().shape[0] == 4000
 
 
+def test_of_many_clusters_a_sample_is_drawn():
+    points = np.random.default_rng(0).normal(size=(9000, 2))
+
+    figure = clusters_figure(points, np.arange(9000), points, "each its own")
+
+    assert [len(drawn.get_offsets()) for drawn in figure.axes[0].collections] == [4000, 4000]
+
+
+def test_the_labels_of_many_steps_take_a_byte_a_point(blobs):
+    steps = take_steps(np.tile(blobs, (20, 1)), blobs[:5])  # more than are measured together
+
+    away = ((np.tile(blobs, (20, 1))[:, None] - blobs[None, :5]) ** 2).sum(axis=2)
+    assert np.array_equal(steps[0].labels, away.argmin(axis=1))
+    assert {step.labels.itemsize for step in steps} == {1}
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("height", "width"), [(3300, 2), (2, 3300), (1700, 3210)])
+def test_before_and_after_show_the_means_of_blocks(height, width, channels):
+    rng = np.random.default_rng(height)
+    picture = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+    n = -(-max(height, width) // 1600)
+    down, across = min(n, height), min(n, width)
+    h, w = height // down, width // across
+    blocks = picture[: h * down, : w * across].reshape(h, down, w, across, channels).astype(float)
+    mass = blocks[..., 3:] if channels == 4 else np.ones_like(blocks[..., :1])
+    means = (blocks[..., :3] * mass).sum(axis=(1, 3)) / np.maximum(mass.sum(axis=(1, 3)), 1)
+
+    figure = comparison_figure(picture, picture, ("", ""), np.zeros((1, 3), np.uint8), np.ones(1))
+
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.shape == (h, w, channels)
+    assert np.abs(shown[..., :3] - means).max() <= 0.51
+
+
 def test_what_is_fully_transparent_is_not_in_the_cube():
     pixels = np.array([[[255, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)
     fit = quantize(pixels, 2)
