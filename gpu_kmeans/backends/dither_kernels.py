@@ -64,7 +64,7 @@ def _list_candidates(t0, t1, t2, t3, palette, shift, lists, used):
     return _add_blocks(palette, kept, survivors(near, far, k, 1, kept, _HUGE), lists, used)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 @no_type_check
 def _nearest(start, pair01, pair23, lists):
     """Return the first of the entries nearest to a target, of those in its cell's list.

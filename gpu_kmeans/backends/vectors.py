@@ -13,6 +13,7 @@ BLOCK_SIZE = 3 * LANES  # int32 of a block: coordinates 0 and 1, 2 and 3, and th
 
 _WORD = ir.IntType(32)
 _WORDS = ir.VectorType(_WORD, LANES)
+_WIDE = ir.VectorType(_WORD, 2 * LANES)
 _HALVES = ir.VectorType(ir.IntType(16), 2 * LANES)
 
 
@@ -53,13 +54,11 @@ def _squares(builder, pairs, pair):
     target = builder.insert_element(nothing, pair, ir.Constant(_WORD, 0))
     target = builder.shuffle_vector(target, nothing, _same(0))
     missed = builder.sub(builder.bitcast(pairs, _HALVES), builder.bitcast(target, _HALVES))
-    squares = []
-    for half in range(2):
-        places = ir.Constant(_WORDS, [2 * lane + half for lane in range(LANES)])
-        missed_half = builder.shuffle_vector(missed, ir.Constant(_HALVES, ir.Undefined), places)
-        wide = builder.sext(missed_half, _WORDS)
-        squares.append(builder.mul(wide, wide))
-    return builder.add(*squares)
+    wide = builder.sext(missed, _WIDE)
+    products = builder.mul(wide, wide)  # with the sum below one instruction, where there is one
+    halves = (ir.Constant(_WORDS, [2 * lane + half for lane in range(LANES)]) for half in range(2))
+    unused = ir.Constant(_WIDE, ir.Undefined)
+    return builder.add(*(builder.shuffle_vector(products, unused, half) for half in halves))
 
 
 def _same(value):
