@@ -17,6 +17,7 @@ from app.batcher import Batcher
 from app.decoder import Decoder, DecoderLimits
 from app.engine import Compute, Engine, Job, pixels_of
 from app.gate import Gate
+from app.heaps import give_back_for_ever
 from app.observability import Metrics, Observed
 from app.problems import add_problem_handlers
 from app.results import ResultCache
@@ -24,6 +25,7 @@ from app.routes import WEB, router
 from app.schemas import Health
 from app.service import Service
 from app.settings import Settings
+from app.turns import Turns
 from gpu_kmeans import __version__
 
 
@@ -64,6 +66,7 @@ def create_app(
         ),
         processes=settings.codec_threads,
         room=admission.picture,
+        turns=Turns(settings.max_pixels + settings.max_batch_pixels),  # one large, some small
     )
     results = ResultCache(settings.result_cache_bytes, settings.result_ttl_s)
     engine = batcher = None
@@ -135,10 +138,12 @@ def _lifespan(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         """Warm up beside the first requests; close after the last."""
         decoder.warm_up()
-        warming = asyncio.create_task(engine.stay_ready()) if engine else None
+        beside = [asyncio.create_task(give_back_for_ever())]
+        if engine:
+            beside.append(asyncio.create_task(engine.stay_ready()))
         yield
-        if warming:
-            warming.cancel()
+        for task in beside:
+            task.cancel()
         if batcher:
             batcher.close()
         if engine:

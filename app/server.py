@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from opentelemetry.trace import get_tracer_provider
 
 from app.admission import Admission
+from app.heaps import share_heaps
 from app.protocol import ReceiptLimits, guarded
 from app.settings import Settings
 
@@ -62,6 +63,7 @@ def serve(app: FastAPI, settings: Settings) -> None:
         settings: The same as the application's.
     """
     _allow_files(settings.max_connections + _CONNECTION_FILES)
+    share_heaps()
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -14,6 +14,7 @@ import pytest
 from pictures import black_png, encoded, noise
 from servers import wait_until
 
+from app import decoder_pipes
 from app.codecs import Limits, decode
 from app.decoder import Decoder, DecoderLimits
 from app.errors import BadPoints, CorruptImage, QueueFull, ServiceError, TooManyPixels
@@ -145,11 +146,9 @@ def test_a_process_that_is_killed_costs_no_request():
 
 def test_a_picture_that_kills_its_process_twice_is_corrupt(monkeypatch):
     def die(_process, _encoded):
-        raise app_decoder._ProcessDiedError
+        raise decoder_pipes.ProcessDiedError
 
-    import app.decoder as app_decoder
-
-    monkeypatch.setattr(app_decoder._Process, "read_pixels", die)
+    monkeypatch.setattr(decoder_pipes.PipedProcess, "read_pixels", die)
     with decoder_of() as decoder:
         (dead,) = run(decoder, PICTURE)
 
