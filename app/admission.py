@@ -19,7 +19,12 @@ CLIENT: ContextVar[str] = ContextVar("client", default="")  # whose request this
 _LONGEST_WAIT_S = 60
 _CLIENT_SHARE = 0.5  # of pixels and of bytes; of jobs the limits say it
 _MEMORY = 0.2  # weight of the newest job in the mean time a job takes
+_PIXEL_MEMORY = 0.03  # likewise of pixels: pictures end two by two, one long after the last
 _PIXELS_OF_ANY = 50_000  # whose work a picture is however small
+_LEARNERS = 20  # pictures, before which any mean is a guess
+_BLOCK = 8  # pictures whose time is compared with the mean: those computed side by side even out
+_BLOCK_MEMORY = 0.05  # weight of the newest block in the mean of squared differences
+_MARGIN = 3.5  # standard deviations, of what is skewed and only estimated: 99 of 100 take less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +36,8 @@ class AdmissionLimits:
         max_client_jobs: Those of one client.
         max_pixels: Of pictures decoded and not yet answered; one client has at most half.
         max_upload_bytes: Of bodies received and not yet answered; likewise.
-        max_wait_s: Of the pictures under way, by what the last ones took: one that would not be
-            answered in time only keeps others from it.
+        max_wait_s: Of the pictures under way, by what the last ones took and how much that varied:
+            one that would not be answered in time only keeps others from it.
     """
 
     max_jobs: int = 64
@@ -77,7 +82,11 @@ class Admission:
     _pixels_of: Counter[str] = field(default_factory=Counter)
     _bytes_of: Counter[str] = field(default_factory=Counter)
     _job_s: float = 0.5  # of wall time between two answers while there is work
+    _work: int = 0  # pixels, and what a picture takes however small
     _pixel_s: float = 1e-7  # likewise, of a pixel; a guess that refuses nobody
+    _n_pictures: int = 0  # that have told how long one takes
+    _block: list[tuple[float, int]] = field(default_factory=list)  # seconds and work of the last
+    _variance: float = 0.0  # of the seconds, of a pixel
     _last_answer_at: float = 0.0
     _last_picture_at: float = 0.0
 
@@ -130,20 +139,23 @@ class Admission:
         share = int(_CLIENT_SHARE * most)
         if self._pixels_of[client] and self._pixels_of[client] + n_pixels > share:
             raise self._full("client_pixels", share, "pixels of this client are under way")
-        if self.pixels and self._pixel_s * (self.pixels + n_pixels) > self.limits.max_wait_s:
+        work = n_pixels + _PIXELS_OF_ANY
+        if self.pixels and self._longest_s(self._work + work) > self.limits.max_wait_s:
             raise self._full(
                 "seconds", round(self.limits.max_wait_s), "seconds of work are waiting"
             )
         entered_at, is_answered = self.clock(), False
         self.pixels += n_pixels
+        self._work += work
         self._pixels_of[client] += n_pixels
         try:
             yield
             is_answered = True
         finally:
             self.pixels -= n_pixels
+            self._work -= work
             _take(self._pixels_of, client, n_pixels)
-            self._learn_pixels(n_pixels, entered_at, is_answered=is_answered)
+            self._learn_pixels(work, entered_at, is_answered=is_answered)
 
     def receive(self, n_bytes: int) -> None:
         """Count a part of a body; `forget` it once the request is answered.
@@ -167,7 +179,7 @@ class Admission:
 
     def retry_after_s(self) -> int:
         """Estimate when what is under way now will be answered, in whole seconds. Never raises."""
-        wait_s = max(self.jobs * self._job_s, self.pixels * self._pixel_s)
+        wait_s = max(self.jobs * self._job_s, self._work * self._pixel_s)
         return max(1, min(_LONGEST_WAIT_S, math.ceil(wait_s)))
 
     def _full(self, name: str, limit: int, what: str) -> QueueFull:
@@ -187,14 +199,32 @@ class Admission:
         self._job_s += _MEMORY * (took_s - self._job_s)
         self._last_answer_at = now
 
-    def _learn_pixels(self, n_pixels: int, entered_at: float, *, is_answered: bool) -> None:
+    def _learn_pixels(self, work: int, entered_at: float, *, is_answered: bool) -> None:
         """Likewise for a pixel; a picture that was given up only says that it takes longer."""
         now = self.clock()
         took_s = now - max(entered_at, self._last_picture_at)
-        pixel_s = took_s / (n_pixels + _PIXELS_OF_ANY)
+        pixel_s = took_s / work
         if is_answered or pixel_s > self._pixel_s:
-            self._pixel_s += _MEMORY * (pixel_s - self._pixel_s)
+            self._n_pictures += 1
+            memory = _MEMORY if self._n_pictures <= _LEARNERS else _PIXEL_MEMORY
+            self._pixel_s += memory * (pixel_s - self._pixel_s)
             self._last_picture_at = now
+            self._learn_spread(took_s, work)
+
+    def _learn_spread(self, took_s: float, work: int) -> None:
+        """Remember by how much pictures differ from the mean: one of two takes longer than it."""
+        self._block.append((took_s, work))
+        if len(self._block) < _BLOCK:
+            return
+        seconds, works = map(sum, zip(*self._block, strict=True))
+        self._block.clear()
+        if self._n_pictures > _LEARNERS:
+            variance = (seconds - self._pixel_s * works) ** 2 / works
+            self._variance += _BLOCK_MEMORY * (variance - self._variance)
+
+    def _longest_s(self, work: int) -> float:
+        """Estimate the time so much work takes at most, but for one time in a hundred."""
+        return self._pixel_s * work + _MARGIN * math.sqrt(self._variance * work)
 
 
 def _take(counts: Counter[str], client: str, n: int) -> None:

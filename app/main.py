@@ -28,6 +28,8 @@ from app.settings import Settings
 from app.turns import Turns
 from gpu_kmeans import __version__
 
+_EXPECTED = 0.9  # of the deadline: an estimate is wrong by some, and an answer has to be written
+
 
 def create_app(
     settings: Settings | None = None,
@@ -55,7 +57,7 @@ def create_app(
             max_client_jobs=settings.max_client_jobs,
             max_pixels=settings.max_pixels_in_flight,
             max_upload_bytes=settings.max_uploads_bytes,
-            max_wait_s=settings.compute_timeout_s,
+            max_wait_s=_EXPECTED * settings.compute_timeout_s,
         )
     )
     decoder = Decoder(

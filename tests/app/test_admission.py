@@ -1,7 +1,9 @@
 """The bounds of what is under way, with plain numbers and a clock of our own."""
 
-from contextlib import ExitStack, contextmanager
+from collections import deque
+from contextlib import ExitStack, contextmanager, suppress
 
+import numpy as np
 import pytest
 
 from app.admission import CLIENT, Admission, AdmissionLimits
@@ -158,6 +160,37 @@ def test_a_picture_that_would_not_be_answered_in_time_is_refused_at_once(clock):
             pass
     with picture_of("c", admission, 200_000_000):
         assert admission.shed == {"seconds": 1}
+
+
+def overloaded(slowness):
+    """Serve one picture after another, one of ten slowly, while more come than can be served.
+
+    Gives how long each that was let in took.
+    """
+    clock = Clock()
+    limits = AdmissionLimits(max_jobs=10**6, max_pixels=10**9, max_wait_s=5.4)
+    admission = Admission(limits, clock)
+    is_slow, waiting, taken = np.random.default_rng(0).random(5000) < 0.1, deque(), []
+    for i in range(5000):
+        held = ExitStack()
+        CLIENT.set(f"{i}")  # each its own, as no share is in question here
+        with suppress(QueueFull):
+            held.enter_context(admission.picture(400_000))
+            waiting.append((clock.now, held))
+        if i % 5 == 0 and waiting:  # five come while one is served
+            clock.now += slowness if is_slow[i] else 0.2
+            entered_at, held = waiting.popleft()
+            held.close()
+            taken.append(clock.now - entered_at)
+    return sorted(taken[200:])
+
+
+@pytest.mark.parametrize("slowness", [0.2, 0.3, 0.4, 0.5, 0.6])
+def test_under_overload_nearly_all_that_is_let_in_is_answered_in_time(slowness):
+    taken = overloaded(slowness)
+
+    assert taken[int(0.99 * len(taken))] <= 6.0  # a ninth more than was expected
+    assert taken[len(taken) // 2] > 2.0  # and the queue is used, not left empty
 
 
 def test_small_pictures_do_not_make_a_large_one_look_slow(clock):
