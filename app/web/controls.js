@@ -6,9 +6,9 @@ const $ = (id) => document.getElementById(id);
 
 const DEFAULTS = { prefer: "looks", refine: "1", seed: "0", format: "png", order: "given", metadata: "strip", skip_if_larger: "false" };
 
-// What the API takes where space and dither are not given.
-const PREFERRED = { looks: { space: "oklab", dither: "0.6" }, bytes: { space: "oklab", dither: "0" } };
-const EXACT = { space: "rgb", dither: "0" }; // with min_psnr
+// What the API takes where space, dither and thrift are not given.
+const PREFERRED = { looks: { space: "oklab", dither: "0.6", thrift: "0" }, bytes: { space: "oklab", dither: "0", thrift: "0.5" } };
+const EXACT = { space: "rgb", dither: "0", thrift: "0" }; // with min_psnr
 
 // One step of the slider is one colour to 32, then an eighth of an octave: 64 steps to 256.
 const STEPS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32];
@@ -16,7 +16,12 @@ for (let k = 34; k <= 64; k += 2) STEPS.push(k);
 for (let k = 72; k <= 128; k += 8) STEPS.push(k);
 for (let k = 144; k <= 256; k += 16) STEPS.push(k);
 
+// Of thrift the most happens below 1.
+const THRIFTS = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 7, 10];
+
 const COLOR = /^#?[0-9a-f]{6}([0-9a-f]{2})?$/i;
+const NAMED = { black: "#000000", white: "#ffffff" };
+const SETTLED = new Set(["k", "dither", "thrift"]);
 const SETTLE_MS = 120; // keys held down on a slider count once
 
 /** Fires "change" with the name of the option that changed; "palette" carries the colours. */
@@ -35,9 +40,10 @@ export class Controls extends EventTarget {
     $("k-number").addEventListener("change", () => this.takeK(bounded($("k-number"), 64)));
     $("k-presets").addEventListener("change", (event) => this.takeK(event.target.value));
     for (const name of [...TARGETS, "k_max", "seed"]) $(name).addEventListener("change", () => this.#onNumber(name));
-    $("dither").addEventListener("input", () => this.#showDither());
+    $("dither").addEventListener("input", () => this.#onStrength("dither", "thrift"));
+    $("thrift").addEventListener("input", () => this.#onStrength("thrift", "dither"));
     $("target").addEventListener("change", () => this.takeK("auto"));
-    for (const name of ["dither", "refine", "order", "metadata"]) $(name).addEventListener("change", () => this.#changed(name));
+    for (const name of ["dither", "thrift", "refine", "order", "metadata"]) $(name).addEventListener("change", () => this.#changed(name));
     for (const name of ["space", "format"]) for (const radio of form.elements[name]) radio.addEventListener("change", () => this.#changed(name));
     for (const radio of form.elements.prefer) radio.addEventListener("change", () => this.#onPrefer());
     $("skip_if_larger").addEventListener("change", () => this.#changed("skip_if_larger"));
@@ -54,7 +60,8 @@ export class Controls extends EventTarget {
     const chosen = {
       prefer: elements.prefer.value,
       space: elements.space.value,
-      dither: $("dither").value,
+      dither: this.#dither,
+      thrift: this.#thrift,
       refine: $("refine").value,
       seed: $("seed").value,
       format: elements.format.value,
@@ -62,6 +69,9 @@ export class Controls extends EventTarget {
       metadata: $("metadata").value,
       skip_if_larger: String($("skip_if_larger").checked),
     };
+    // One excludes the other: whoever gives one is given none of the other.
+    if (chosen.thrift !== "0") chosen.dither = usual.dither;
+    else if (chosen.dither !== "0") chosen.thrift = usual.thrift;
     const options = { k: this.#k };
     if (this.#k === "auto") options[$("target").value] = $($("target").value).value;
     if (this.#k === "elbow") options.k_max = $("k_max").value;
@@ -105,6 +115,18 @@ export class Controls extends EventTarget {
     $("palette-text").value = palette ? palette.join(", ") : "";
   }
 
+  showLocked(colors) {
+    $("reserve-text").value = colors.join(", ");
+  }
+
+  get #dither() {
+    return $("dither").value;
+  }
+
+  get #thrift() {
+    return String(THRIFTS[$("thrift").value]);
+  }
+
   #showK(k) {
     this.#k = k;
     this.#check(k);
@@ -127,10 +149,18 @@ export class Controls extends EventTarget {
     $("k-number").value = k;
   }
 
-  #showDither() {
-    const value = Number($("dither").value);
-    $("dither-out").value = value ? value.toFixed(2) : "off";
-    fill($("dither"));
+  #showStrengths() {
+    for (const [name, value] of [["dither", this.#dither], ["thrift", this.#thrift]]) {
+      const words = Number(value) ? Number(value).toFixed(2) : "off";
+      $(`${name}-out`).value = words;
+      $(name).setAttribute("aria-valuetext", words);
+      fill($(name));
+    }
+  }
+
+  #onStrength(name, other) {
+    if (Number($(name).value)) $(other).value = 0;
+    this.#showStrengths();
   }
 
   #onPrefer() {
@@ -138,14 +168,17 @@ export class Controls extends EventTarget {
     this.#changed("prefer");
   }
 
-  /** Show the space and dither that are usual with what was chosen, unless others were. */
+  /** Show the space, dither and thrift that are usual with what was chosen, unless others were. */
   #followUsual(always = false) {
     const { elements } = $("controls");
     const before = this.#usual;
     this.#usual = this.#k === "auto" && $("target").value === "min_psnr" ? EXACT : PREFERRED[elements.prefer.value];
     if (always || elements.space.value === before.space) elements.space.value = this.#usual.space;
-    if (always || $("dither").value === before.dither) $("dither").value = this.#usual.dither;
-    this.#showDither();
+    if (always || (this.#dither === before.dither && this.#thrift === before.thrift)) {
+      $("dither").value = this.#usual.dither;
+      $("thrift").value = THRIFTS.indexOf(Number(this.#usual.thrift));
+    }
+    this.#showStrengths();
   }
 
   #onNumber(name) {
@@ -171,7 +204,7 @@ export class Controls extends EventTarget {
   #changed(name, detail = {}) {
     clearTimeout(this.#timer);
     const fire = () => this.dispatchEvent(new CustomEvent("change", { detail: { name, ...detail } }));
-    if (name === "k" || name === "dither") this.#timer = setTimeout(fire, SETTLE_MS);
+    if (SETTLED.has(name)) this.#timer = setTimeout(fire, SETTLE_MS);
     else fire();
   }
 }

@@ -12,7 +12,7 @@ import { Pictures } from "./pictures.js";
 import { bytes, change, decibels, number, plural, quoted, scientific, stem } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const KEEPS_PALETTE = new Set(["prefer", "dither", "space", "format", "order", "metadata", "skip_if_larger"]); // these do not ask for other colours
+const KEEPS_PALETTE = new Set(["prefer", "dither", "thrift", "space", "format", "order", "metadata", "skip_if_larger"]); // these do not ask for other colours
 const PATIENCE_MS = 150; // shorter waits show nothing
 
 const colors = { fixed: null, locked: [] };

@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import expect
 from visit import MINUS, encoded, photo
 
-from app.preferences import PREFERENCES
+from app.options import CompressOptions, parse_options
+from app.preferences import preferred
 from benchmarks import bench_page
 
 VENDOR = Path(__file__).parent / "vendor"
@@ -127,15 +128,60 @@ def test_dither_and_space_are_asked_for(visit):
     }  # fmt: skip
 
 
-def test_a_preference_sets_what_it_stands_for(visit):
-    assert visit.page.input_value("#dither") == "0.6"
-    assert "dither" not in query(visit.sent("/compress")[-1])
+STRENGTHS = {  # what is done -> what is asked for beside k
+    "nothing": ([], {}),
+    "bytes": ([("prefer", "bytes")], {"prefer": "bytes"}),
+    "bytes, then looks": ([("prefer", "bytes"), ("prefer", "looks")], {}),
+    "thrift": ([("thrift", "10")], {"thrift": "1"}),
+    "thrift, then bytes": ([("thrift", "10"), ("prefer", "bytes")], {"prefer": "bytes"}),
+    "thrift, then dithering": ([("thrift", "10"), ("dither", "0.3")], {"dither": "0.3"}),
+    "neither": ([("dither", "0")], {"dither": "0"}),
+    "bytes without thrift": (
+        [("prefer", "bytes"), ("thrift", "0")], {"prefer": "bytes", "thrift": "0"}
+    ),
+    "bytes with dithering": (
+        [("prefer", "bytes"), ("dither", "0.3")], {"prefer": "bytes", "dither": "0.3"}
+    ),
+    "thrift and a target": (
+        [("thrift", "10"), ("k", "auto")], {"k": "auto", "min_psnr": "32", "thrift": "1"}
+    ),
+    "a target and no more": ([("k", "auto"), ("k", "64")], {}),
+}  # fmt: skip
 
-    visit.page.locator('input[name="prefer"][value="bytes"]').check()
-    expect(visit.page.locator("#curl")).to_contain_text("prefer=bytes")
 
-    assert visit.page.input_value("#dither") == str(PREFERENCES["bytes"].dither).removesuffix(".0")
-    assert query(visit.sent("/compress")[-1]) == {"k": "64", "prefer": "bytes", "curve": "false"}
+def test_space_dither_and_thrift_are_shown_as_the_server_takes_them(visit):
+    for name, (steps, asked) in STRENGTHS.items():
+        visit.page.click('button[type="reset"]')
+        for control, value in steps:
+            if control in {"prefer", "k"}:
+                visit.page.locator(f'input[name="{control}"][value="{value}"]').check()
+            else:
+                visit.page.locator(f"#{control}").fill(value)
+        expected = {"k": "64", "curve": "false", **asked}
+        visit.until(lambda: query(visit.sent("/compress")[-1]) == expected)  # noqa: B023 - at once
+
+        options = parse_options(CompressOptions, expected.items())
+        shown = {
+            strength: 0
+            if (text := visit.page.inner_text(f"#{strength}-out")) == "off"
+            else float(text)
+            for strength in ("dither", "thrift")
+        } | {"space": visit.page.locator('input[name="space"]:checked').input_value()}
+        assert shown == preferred(options), name
+    visit.settle()
+    expect(visit.page.locator("#curl")).to_contain_text("?k=64'")
+
+
+def test_thrift_takes_fewer_bytes_in_place_of_dithering(visit):
+    before = visit.download("#save")[1]
+    visit.page.focus("#thrift")
+    visit.page.keyboard.press("End")
+    expect(visit.page.locator("#thrift")).to_have_attribute("aria-valuetext", "10.00")
+    expect(visit.page.locator("#dither-out")).to_have_text("off")
+    expect(visit.page.locator("#curl")).to_contain_text("?k=64&thrift=10'")
+    visit.settle()
+
+    assert len(visit.download("#save")[1]) < len(before) / 2
 
 
 def test_a_request_that_nobody_waits_for_is_cancelled(visit):
@@ -295,8 +341,8 @@ def test_everything_can_be_reached_by_the_tab_key(visit):
 
     assert reached >= {
         "choose", "sample", "viewport", "split", "zoom", "copy-picture", "save", "k-slider",
-        "k-number", "k", "dither", "space", "sort", "color-copy", "color-lock", "color-replace",
-        "color-remove", "axis", "plot-k-max", "measure", "cube", "copy-curl",
+        "k-number", "k", "dither", "thrift", "space", "sort", "color-copy", "color-lock",
+        "color-replace", "color-remove", "axis", "plot-k-max", "measure", "cube", "copy-curl",
     }  # fmt: skip
 
 
