@@ -1,11 +1,12 @@
 // The page: what happens when.
-import { hasKey, hexOf, post, queryOf } from "./api.js";
+import { hasKey, hexOf, queryOf } from "./api.js";
 import { Compare } from "./compare.js";
 import { Controls } from "./controls.js";
 import { Cube } from "./cube.js";
 import { Elbow } from "./elbow.js";
+import { writePalette } from "./exports.js";
 import { copyPicture, copyText, loadSample, receiveFiles, save } from "./files.js";
-import { describePalette, drawPalette, Palette } from "./palette.js";
+import { describePalette, Palette } from "./palette.js";
 import { Batch } from "./batch.js";
 import { Notices } from "./notices.js";
 import { Pictures } from "./pictures.js";
@@ -175,17 +176,8 @@ for (const button of document.querySelectorAll("[data-format]")) button.addEvent
 async function exportPalette(format) {
   const { name, result: { answer } } = pictures.current;
   const to = `${stem(name)}-palette.${format}`;
-  if (format === "png") return save(await drawPalette(answer.palette), to);
   if (format === "json") return save(new Blob([JSON.stringify(answer, withoutPicture, 1)], { type: "application/json" }), to);
-  // As shown, for dithering moves the colours, and in the order of the file: the earlier, the more pixels.
-  const k = answer.palette.length;
-  const pixels = Array.from({ length: k * k }, (_, i) => answer.palette[Math.min(i % k, Math.floor(i / k))]);
-  const drawn = await drawPalette(pixels, { columns: k, square: 1 });
-  try {
-    return save(await (await post("/palette", drawn, { k: 256, order: "popularity", format })).blob(), to);
-  } catch (error) {
-    return notices.sayError(error);
-  }
+  return save(await writePalette(answer.palette, format), to);
 }
 
 const withoutPicture = (name, value) => (name === "data" ? undefined : value);

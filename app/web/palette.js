@@ -5,14 +5,21 @@ import { number, percent, plural } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const MOST_WITH_TEXT = 48; // more swatches than these are small and without text
-const COLUMNS = 16; // of the palette saved as a picture
-const SQUARE = 32;
 
 const linear = (level) => (level <= 10 ? level / 3294.6 : ((level / 255 + 0.055) / 1.055) ** 2.4);
 const luminance = (hex) => channels(hex).reduce((sum, level, i) => sum + [0.2126, 0.7152, 0.0722][i] * linear(level), 0);
 
 /** Black or white, whichever reads better on a colour (at least 4.5 to 1). */
 const inkOn = (hex) => (luminance(hex) > 0.179 ? "#000" : "#fff");
+
+/** A colour as it looks on white paper; what is translucent has a chequered corner. */
+function paint(box, hex) {
+  const alpha = parseInt(hex.slice(7) || "ff", 16) / 255;
+  const onPaper = `#${channels(hex).map((level) => Math.round(255 + alpha * (level - 255)).toString(16).padStart(2, "0")).join("")}`;
+  box.style.backgroundColor = onPaper;
+  box.style.color = inkOn(onPaper);
+  box.classList.toggle("translucent", alpha < 1);
+}
 
 function hue(hex) {
   const [r, g, b] = channels(hex);
@@ -83,8 +90,7 @@ export class Palette extends EventTarget {
     button.classList.toggle("locked", isLocked);
     button.title = `${hex} · ${percent(share)}`;
     button.setAttribute("aria-label", `${hex}, ${percent(share)}${isLocked ? ", locked" : ""}`);
-    button.style.backgroundColor = hex;
-    button.style.color = inkOn(hex);
+    paint(button, hex);
     if (this.#entries.length <= MOST_WITH_TEXT) {
       button.append(element("span", "swatch-hex", hex), element("span", "swatch-share", percent(share)));
     }
@@ -103,7 +109,7 @@ export class Palette extends EventTarget {
       button.classList.toggle("selected", button.dataset.hex === hex);
     }
     const entry = this.#entries.find((other) => other.hex === hex);
-    $("color-chip").style.backgroundColor = hex;
+    paint($("color-chip"), hex);
     $("color-text").replaceChildren(
       element("code", "", hex),
       element("span", "", ` rgb(${entry.rgb.join(", ")}) · ${percent(entry.share)} · ${plural(entry.count, "pixel")}`),
@@ -137,19 +143,6 @@ export class Palette extends EventTarget {
   #fire(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
-}
-
-/** The palette as a PNG of squares, in its own order. */
-export function drawPalette(entries, { columns = COLUMNS, square = SQUARE } = {}) {
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.min(columns, entries.length) * square;
-  canvas.height = Math.ceil(entries.length / columns) * square;
-  const context = canvas.getContext("2d");
-  entries.forEach((entry, i) => {
-    context.fillStyle = hexOf(entry);
-    context.fillRect((i % columns) * square, Math.floor(i / columns) * square, square, square);
-  });
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
 /** What stands beside the title. */

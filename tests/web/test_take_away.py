@@ -6,10 +6,14 @@ import re
 import subprocess
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 from visit import MINUS, encoded, photo
+
+from app.palettes import write_palette
+from app.schemas import PaletteEntry
 
 SMALL = encoded(photo(8), "PNG")
 
@@ -55,6 +59,25 @@ def test_the_palette_is_exported_as_it_is_shown(visit, format_):
 
     assert name == f"flower-palette.{format_}"
     assert sorted(READERS[format_](file)) == sorted(visit.colors())
+
+
+def test_a_palette_with_alpha_is_exported_as_the_server_would_write_it(visit):
+    alpha = np.linspace(0, 255, photo(8).shape[1]).astype(np.uint8)
+    rows = np.broadcast_to(alpha[None, :, None], (*photo(8).shape[:2], 1))
+    visit.bring_one("fading.png", encoded(np.dstack([photo(8), rows])))
+    visit.take_k(20)
+    _, answer = visit.download('[data-format="json"]')
+    entries = [PaletteEntry.model_validate(entry) for entry in json.loads(answer)["palette"]]
+
+    assert len({entry.alpha for entry in entries}) > 4
+    for format_ in ("act", "css", "gpl", "hex"):
+        _, file = visit.download(f'[data-format="{format_}"]')
+        assert file == write_palette(entries, format_), format_
+    squares = Image.open(io.BytesIO(visit.download('[data-format="png"]')[1])).convert("RGBA")
+    assert squares.size == (16 * 32, 2 * 32)
+    at = [squares.getpixel((32 * (i % 16) + 16, 32 * (i // 16) + 16)) for i in range(32)]
+    assert at[:20] == [(*entry.rgb, entry.alpha) for entry in entries]
+    assert {level for *_, level in at[20:]} == {0}
 
 
 @pytest.mark.parametrize("format_", ["act", "css", "gpl", "hex", "json"])
