@@ -13,6 +13,11 @@ export class Unreachable extends Error {
   name = "Unreachable";
 }
 
+/** The file is gone, or was never one. */
+export class Unreadable extends Error {
+  name = "Unreadable";
+}
+
 const KEY = "gpu-kmeans-key";
 
 /** Send a key with every request from now on, until the tab is closed. */
@@ -55,7 +60,8 @@ async function send(path, body, params, signal) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Unreachable(error.message);
+    const isReadable = await body.slice(0, 1).arrayBuffer().then(() => true, () => false);
+    throw isReadable ? new Unreachable(error.message) : new Unreadable(error.message);
   }
 }
 

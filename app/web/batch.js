@@ -67,7 +67,8 @@ export class Batch extends EventTarget {
     $("batch-progress").value = over / list.length;
     $("batch-progress").hidden = over === list.length;
     $("zip").disabled = over < list.length || !done.length;
-    $("batch-sum").textContent = over < list.length ? `${over} of ${list.length} done` : `${plural(done.length, "picture")} · ${bytes(before)} → ${bytes(after)} · ${done.length ? change(before, after) : ""}`;
+    const failed = over - done.length ? ` · ${over - done.length} failed` : "";
+    $("batch-sum").textContent = over < list.length ? `${over} of ${list.length} done` : `${plural(done.length, "picture")} · ${bytes(before)} → ${bytes(after)} · ${done.length ? change(before, after) : ""}${failed}`;
   }
 
   async #save() {
@@ -85,7 +86,7 @@ const STATES = {
   waiting: () => "waiting",
   working: ({ waits_s: waits }) => (waits ? `server busy, again in ${waits} s` : "computing …"),
   done: ({ file, result }) => `${bytes(file.size)} → ${bytes(result.answer.image.bytes)}`,
-  failed: ({ error }) => explain(error),
+  failed: ({ error }) => error.title || explain(error),
 };
 
 /** "a.png", "a.png" -> "a.png", "a-2.png". */

@@ -24,7 +24,7 @@ const NAMED = { black: "#000000", white: "#ffffff" };
 const SETTLED = new Set(["k", "dither", "thrift"]);
 const SETTLE_MS = 120; // keys held down on a slider count once
 
-/** Fires "change" with the name of the option that changed; "palette" carries the colours. */
+/** Fires "change" with the name of the option that changed; "palette" and "reserve" carry the colours. */
 export class Controls extends EventTarget {
   #k = "64";
   #usual = PREFERRED.looks;
@@ -47,7 +47,7 @@ export class Controls extends EventTarget {
     for (const name of ["space", "format"]) for (const radio of form.elements[name]) radio.addEventListener("change", () => this.#changed(name));
     for (const radio of form.elements.prefer) radio.addEventListener("change", () => this.#onPrefer());
     $("skip_if_larger").addEventListener("change", () => this.#changed("skip_if_larger"));
-    $("palette-text").addEventListener("change", () => this.#onPalette());
+    for (const name of ["palette", "reserve"]) $(`${name}-text`).addEventListener("change", () => this.#onColors(name));
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(() => this.#afterReset()));
     this.#showK("64");
@@ -186,14 +186,14 @@ export class Controls extends EventTarget {
     this.#changed(name);
   }
 
-  #onPalette() {
-    const field = $("palette-text");
-    const colors = field.value.split(/[\s,;]+/).filter(Boolean);
+  #onColors(name) {
+    const field = $(`${name}-text`);
+    const colors = field.value.split(/[\s,;]+/).filter(Boolean).map((color) => NAMED[color.toLowerCase()] ?? color);
     const odd = colors.find((color) => !COLOR.test(color));
     field.setAttribute("aria-invalid", String(Boolean(odd) || colors.length > 256));
-    if (odd) return this.#changed("palette", { problem: `"${odd}" is no colour: write #rrggbb, separated by commas.` });
-    if (colors.length > 256) return this.#changed("palette", { problem: `${colors.length} colours are too many: a palette holds 256.` });
-    return this.#changed("palette", { colors: colors.map((color) => `#${color.replace("#", "").toLowerCase()}`) });
+    if (odd) return this.#changed(name, { problem: `"${odd}" is no colour: write #rrggbb, separated by commas.` });
+    if (colors.length > 256) return this.#changed(name, { problem: `${colors.length} colours are too many: a palette holds 256.` });
+    return this.#changed(name, { colors: [...new Set(colors.map((color) => `#${color.replace("#", "").toLowerCase()}`))] });
   }
 
   #afterReset() {

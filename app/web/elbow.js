@@ -22,6 +22,7 @@ export class Elbow extends EventTarget {
   #key = ""; // the options but k, as text
   #options = {};
   #request = new AbortController();
+  #measuring = null; // what cancels it
 
   constructor() {
     super();
@@ -35,20 +36,23 @@ export class Elbow extends EventTarget {
   }
 
   /** Show what is known of a picture, and ask for its curve where that is not known yet. */
-  async show(picture, { kMax, minPsnr, options, colors }) {
+  async show(picture, { kMax, minPsnr, options }) {
     this.#picture = picture;
     this.#minPsnr = minPsnr;
-    this.#remember(picture, { options, colors });
+    this.#remember(picture, options);
     this.#offer(kMax);
     this.#drawSizes();
     this.#request.abort();
     this.#request = new AbortController();
     const { signal } = this.#request;
     if (!picture.curves.has(kMax)) {
+      $("plot-readout").textContent = "Computing the curve …";
       try {
         picture.curves.set(kMax, await (await post("/elbow", picture.file, { k_max: kMax }, { signal })).json());
       } catch (error) {
-        if (!signal.aborted) this.#fire("error", error);
+        if (signal.aborted) return;
+        $("plot-readout").textContent = "";
+        this.#fire("error", error);
         return;
       }
     }
@@ -58,6 +62,7 @@ export class Elbow extends EventTarget {
   /** Nothing to show, as for a file that is no picture. */
   clear() {
     this.#request.abort();
+    this.#stopMeasuring();
     this.#picture = null;
     this.#plot.show(null);
     $("criteria").replaceChildren();
@@ -84,9 +89,8 @@ export class Elbow extends EventTarget {
     const point = this.#answer?.curve.find((other) => other.k === at);
     const size = this.#sizes.get(at);
     const parts = [`k = ${at}`];
-    if (point) parts.push(`WCSS ${scientific(point.wcss)}`, decibels(point.psnr_db));
-    else if (size) parts.push(decibels(size.psnr_db));
-    if (size) parts.push(bytes(size.bytes));
+    if (point) parts.push(`WCSS ${scientific(point.wcss)}`, `${decibels(point.psnr_db)} at best`);
+    if (size) parts.push(`file ${decibels(size.psnr_db)}, ${bytes(size.bytes)}`);
     $("plot-readout").textContent = parts.join(" · ");
   }
 
@@ -105,12 +109,15 @@ export class Elbow extends EventTarget {
   }
 
   /** Sizes can be compared where all but k is equal. */
-  #remember(picture, { options, colors }) {
+  #remember(picture, options) {
     const { k, k_max, min_psnr, min_quality, max_bytes, ...rest } = options;
+    const key = new URLSearchParams(rest).toString();
+    if (key !== this.#key) this.#stopMeasuring();
     this.#options = rest;
-    this.#key = new URLSearchParams(rest).toString();
+    this.#key = key;
     if (!picture.sizes.has(this.#key)) picture.sizes.set(this.#key, new Map());
-    if (picture.state === "done" && !colors.fixed && !colors.locked.length) this.#note(picture, this.#key, picture.result.answer);
+    const { palette, reserve } = picture.result.params;
+    if (picture.state === "done" && !palette && !reserve) this.#note(picture, this.#key, picture.result.answer);
   }
 
   #note(picture, key, { k, image, psnr_db }) {
@@ -119,18 +126,26 @@ export class Elbow extends EventTarget {
 
   async #measure() {
     const [picture, key, options] = [this.#picture, this.#key, this.#options];
-    $("measure").disabled = true;
+    this.#measuring = new AbortController();
+    const { signal } = this.#measuring;
+    this.#drawSizes();
     try {
       for (const k of PRESETS.filter((preset) => !picture.sizes.get(key).has(preset))) {
-        const { answer } = await compress(picture.file, { k, ...options }, { fixed: null, locked: [] });
+        const { answer } = await compress(picture.file, { k, ...options }, { fixed: null, locked: [] }, { signal });
         this.#note(picture, key, answer);
         if (answer.k < k) break; // it has no more colours than these
-        if (picture === this.#picture && key === this.#key) this.#drawSizes();
+        this.#drawSizes();
       }
     } catch (error) {
-      this.#fire("error", error);
+      if (!signal.aborted) this.#fire("error", error);
     }
+    if (!signal.aborted) this.#stopMeasuring();
     this.#drawSizes();
+  }
+
+  #stopMeasuring() {
+    this.#measuring?.abort();
+    this.#measuring = null;
   }
 
   #drawSizes() {
@@ -148,7 +163,7 @@ export class Elbow extends EventTarget {
       return row;
     }));
     $("sizes-invite").textContent = PRESETS.some((k) => k !== now && this.#sizes.has(k)) ? "The file of each k," : INVITATION;
-    $("measure").disabled = !this.#picture?.result || PRESETS.every((k) => this.#sizes.has(k));
+    $("measure").disabled = Boolean(this.#measuring) || !this.#picture?.result || PRESETS.every((k) => this.#sizes.has(k));
   }
 
   #offer(kMax) {

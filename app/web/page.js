@@ -16,7 +16,7 @@ const $ = (id) => document.getElementById(id);
 const KEEPS_PALETTE = new Set(["prefer", "dither", "thrift", "space", "format", "order", "metadata", "skip_if_larger"]); // these do not ask for other colours
 const PATIENCE_MS = 150; // shorter waits show nothing
 
-const colors = { fixed: null, locked: [] };
+const colors = { fixed: null, locked: [] }; // of every picture; one whose palette was changed by hand has its own
 const controls = new Controls();
 const pictures = new Pictures();
 const compare = new Compare();
@@ -24,7 +24,7 @@ const palette = new Palette();
 const elbow = new Elbow();
 const cube = new Cube($("cube"));
 const batch = new Batch(pictures);
-const notices = new Notices($("notices"), { controls, pictures, retry: run });
+const notices = new Notices($("notices"), { controls, pictures, retry });
 let shownUrl = "";
 let busyTimer = 0;
 
@@ -38,14 +38,38 @@ async function openSample() {
   open([await loadSample()], { credit: "The sample is “flower” by vultilion, CC BY 2.0, by way of scikit-learn." });
 }
 
-function run() {
-  pictures.run(controls.options, { ...colors });
+const fixedOf = (picture) => picture.fixed ?? colors.fixed;
+
+/** Compute what is due: every picture, if nothing else is said, and whatever is not there yet. */
+function run(isDue) {
+  const { fixed, locked } = colors;
+  pictures.run(controls.options, (picture) => ({ fixed: picture.fixed ?? fixed, locked }), isDue);
   batch.draw();
 }
 
-function setFixed(fixed) {
+function retry() {
+  const { current } = pictures;
+  show(current);
+  showElbow();
+  run(() => false);
+}
+
+/** The whole palette of every picture, or null to have them computed again. */
+function fixAll(fixed) {
   colors.fixed = fixed;
-  run();
+  for (const picture of pictures.list) picture.fixed = null;
+}
+
+/** The palette of the picture on the stage, changed by hand. */
+function fixCurrent(fixed) {
+  const { current } = pictures;
+  current.fixed = fixed;
+  run((picture) => picture === current);
+}
+
+function lock(locked) {
+  colors.locked = locked;
+  controls.showLocked(locked);
 }
 
 receiveFiles(open);
@@ -53,10 +77,11 @@ $("sample").addEventListener("click", openSample);
 
 controls.addEventListener("change", ({ detail: { name, colors: given, problem } }) => {
   if (problem) return notices.say("error", problem);
-  if (name === "palette") return setFixed(given.length ? given : null);
-  if (name === "reset") colors.locked = [];
   if (name === "order") palette.sortAsInFile();
-  if (!KEEPS_PALETTE.has(name)) colors.fixed = null;
+  if (name === "reserve") lock(given);
+  if (name === "reset") lock([]);
+  if (name === "palette") fixAll(given.length ? given : null);
+  else if (!KEEPS_PALETTE.has(name)) fixAll(null);
   if (name === "k_max" && controls.options.k !== "elbow") return showElbow();
   return run();
 });
@@ -68,24 +93,36 @@ pictures.addEventListener("select", async ({ detail: picture }) => {
   elbow.clear();
   cube.clear();
   showFacts(null);
+  palette.pause();
   $("chip-before").hidden = $("chip-after").hidden = true;
   const isReadable = await compare.showBefore(picture.url, picture.name);
   if (picture !== pictures.current) return;
   if (isReadable) {
     $("chip-before").hidden = false;
-    $("chip-before").lastElementChild.textContent = bytes(picture.file.size);
+    if (!picture.result) $("chip-before").lastElementChild.textContent = bytes(picture.file.size);
     cube.showPixels($("before"));
   }
-  if (picture.result) showResult(picture);
+  show(picture);
 });
 
 pictures.addEventListener("update", ({ detail: picture }) => {
   batch.draw();
   if (picture !== pictures.current) return;
-  showBusy(picture.state === "working");
-  if (picture.state === "done") showResult(picture);
-  else notices.about(picture);
+  show(picture);
 });
+
+function show(picture) {
+  showBusy(picture.state === "working");
+  if (picture.result) showResult(picture);
+  else if (picture.state === "failed") showNothing();
+  notices.about(picture);
+}
+
+/** What was shown belongs to another picture. */
+function showNothing() {
+  palette.show([], colors.locked);
+  $("palette-note").textContent = $("curl").textContent = "";
+}
 
 function showBusy(isBusy) {
   clearTimeout(busyTimer);
@@ -96,13 +133,12 @@ function showBusy(isBusy) {
 
 async function showResult(picture) {
   const { answer, params, url } = picture.result;
-  notices.about(picture);
   if (shownUrl === url) return;
   shownUrl = url;
   showFacts(picture);
-  controls.showAnswer(answer.k, colors.fixed);
+  controls.showAnswer(answer.k, fixedOf(picture));
   palette.show(answer.palette, colors.locked);
-  $("palette-note").textContent = describePalette(answer, Boolean(colors.fixed));
+  $("palette-note").textContent = describePalette(answer, Boolean(fixedOf(picture)));
   cube.showPalette(answer.palette);
   $("curl").textContent = curlLine(picture, params);
   await compare.showAfter(url, picture.name, answer.image);
@@ -111,16 +147,17 @@ async function showResult(picture) {
 
 function showElbow() {
   const picture = pictures.current;
-  if (picture?.result) elbow.show(picture, { kMax: controls.kMax, minPsnr: controls.minPsnr, options: controls.options, colors });
+  if (picture?.result) elbow.show(picture, { kMax: controls.kMax, minPsnr: controls.minPsnr, options: controls.options });
 }
 
 function showFacts(picture) {
   const result = picture?.result;
-  for (const button of document.querySelectorAll("#save, #copy-picture, [data-format]")) button.disabled = !result;
+  for (const button of document.querySelectorAll("#save, #copy-picture, #copy-curl, [data-format]")) button.disabled = !result;
   const facts = result ? factsOf(picture, result) : {};
   for (const id of ["saving", "size", "k-out", "psnr", "wcss"]) $(id).textContent = facts[id] ?? "–";
   $("saving").classList.toggle("worse", Boolean(result) && result.answer.image.bytes > picture.file.size);
   $("saving-label").textContent = $("saving").classList.contains("worse") ? "Larger" : "Saved";
+  $("psnr-label").textContent = Number.isFinite(result?.answer.quality) ? "Quality" : "PSNR";
   if (!result) return;
   $("chip-before").lastElementChild.textContent = `${bytes(picture.file.size)} · ${plural(result.answer.input.unique_colors, "colour")}`;
   $("chip-after").hidden = false;
@@ -131,25 +168,25 @@ const factsOf = ({ file }, { answer }) => ({
   saving: change(file.size, answer.image.bytes),
   size: `${bytes(file.size)} → ${bytes(answer.image.bytes)}`,
   "k-out": number(answer.k),
-  psnr: answer.quality === null ? decibels(answer.psnr_db) : `${decibels(answer.psnr_db)}, quality ${answer.quality.toFixed(0)}`,
+  psnr: answer.quality === null ? decibels(answer.psnr_db) : answer.quality.toFixed(0),
   wcss: scientific(answer.wcss),
 });
 
 // Colours of one's own.
 
 palette.addEventListener("lock", ({ detail: { hex } }) => {
-  colors.locked = colors.locked.includes(hex) ? colors.locked.filter((other) => other !== hex) : [...colors.locked, hex];
+  lock(colors.locked.includes(hex) ? colors.locked.filter((other) => other !== hex) : [...colors.locked, hex]);
   palette.show(pictures.current.result.answer.palette, colors.locked);
 });
 
 palette.addEventListener("replace", ({ detail: { hex, by } }) => {
-  colors.locked = [...colors.locked.filter((other) => other !== hex), by];
-  setFixed(shownColors().map((color) => (color === hex ? by : color)));
+  lock([...colors.locked.filter((other) => other !== hex), by]);
+  fixCurrent(shownColors().map((color) => (color === hex ? by : color)));
 });
 
 palette.addEventListener("remove", ({ detail: { hex } }) => {
-  colors.locked = colors.locked.filter((other) => other !== hex);
-  setFixed(shownColors().filter((color) => color !== hex));
+  lock(colors.locked.filter((other) => other !== hex));
+  fixCurrent(shownColors().filter((color) => color !== hex));
 });
 
 const shownColors = () => pictures.current.result.answer.palette.map(hexOf);

@@ -66,6 +66,11 @@ export class Palette extends EventTarget {
     this.#draw();
   }
 
+  /** What is shown is another picture's: it can be copied, not changed. */
+  pause() {
+    for (const id of ["color-lock", "color-replace", "color-remove"]) $(id).disabled = true;
+  }
+
   /** Show the order that was asked for. */
   sortAsInFile() {
     $("sort").value = "palette";
@@ -78,7 +83,7 @@ export class Palette extends EventTarget {
     this.#box.classList.toggle("small", sorted.length > MOST_WITH_TEXT);
     this.#box.replaceChildren(...sorted.map((entry) => this.#swatch(entry)));
     for (const id of ["color-copy", "color-lock", "color-replace"]) $(id).disabled = !sorted.length;
-    if (!sorted.length) return;
+    if (!sorted.length) return this.#clearLine();
     this.#select(this.#selected ?? sorted[0].hex);
     if (focused) this.#button(this.#selected)?.focus({ preventScroll: true });
   }
@@ -95,6 +100,12 @@ export class Palette extends EventTarget {
       button.append(element("span", "swatch-hex", hex), element("span", "swatch-share", percent(share)));
     }
     return button;
+  }
+
+  #clearLine() {
+    $("color-chip").removeAttribute("style");
+    $("color-text").replaceChildren();
+    $("color-remove").disabled = true;
   }
 
   #button(hex) {
@@ -147,7 +158,7 @@ export class Palette extends EventTarget {
 
 /** What stands beside the title. */
 export const describePalette = ({ k, k_reason: reason, input }, isFixed) =>
-  `${plural(k, "colour")} of ${number(input.unique_colors)}${isFixed ? ", fixed" : REASONS[reason] ?? ""}`;
+  `${plural(k, "colour")} of ${number(input.unique_colors)}${isFixed ? ", fixed until k is chosen again" : REASONS[reason] ?? ""}`;
 
 const REASONS = { elbow: ", the knee of the curve", min_psnr: ", the fewest that reach min_psnr", min_quality: ", the fewest that reach min_quality", max_bytes: ", the most that fit into max_bytes", "distinct colors": ", all there are" };
 

@@ -11,6 +11,7 @@ const AT_ONCE = 2;
 class Picture {
   state = "waiting";
   result = null; // {answer, params, blob, url, took_ms}
+  fixed = null; // its palette, where it was changed by hand
   error = null;
   waits_s = 0; // the server is busy and is asked again after this
   curves = new Map(); // k_max -> answer of /elbow
@@ -48,22 +49,22 @@ export class Pictures extends EventTarget {
     this.#fire("select", picture);
   }
 
-  /** Compute every picture again; what is under way is cancelled. */
-  run(options, colors) {
+  /** Compute the pictures that are due again, and those that are not done; what is under way is cancelled. */
+  run(options, colorsOf, isDue = () => true) {
     this.#request.abort();
     this.#request = new AbortController();
-    this.#queue = [this.current, ...this.list.filter((picture) => picture !== this.current)];
+    this.#queue = [this.current, ...this.list.filter((picture) => picture !== this.current)].filter((picture) => picture.state !== "done" || isDue(picture));
     for (const picture of this.#queue) picture.state = "waiting";
-    for (let worker = 0; worker < AT_ONCE; worker += 1) this.#work(options, colors, this.#request.signal);
+    for (let worker = 0; worker < AT_ONCE; worker += 1) this.#work(options, colorsOf, this.#request.signal);
   }
 
-  async #work(options, colors, signal) {
+  async #work(options, colorsOf, signal) {
     while (this.#queue.length && !signal.aborted) {
       const picture = this.#queue.shift();
       picture.state = "working";
       picture.error = null;
       this.#fire("update", picture);
-      await this.#compute(picture, options, colors, signal);
+      await this.#compute(picture, options, colorsOf(picture), signal);
     }
   }
 

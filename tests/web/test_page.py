@@ -184,6 +184,14 @@ def test_thrift_takes_fewer_bytes_in_place_of_dithering(visit):
     assert len(visit.download("#save")[1]) < len(before) / 2
 
 
+def test_a_quality_that_was_asked_for_is_shown_as_reached(visit):
+    visit.page.locator('#k-presets input[value="auto"]').check()
+    visit.page.locator("#target").select_option("min_quality")
+    expect(visit.page.locator("#psnr-label")).to_have_text("Quality")
+
+    assert float(visit.page.inner_text("#psnr")) >= float(visit.page.input_value("#min_quality"))
+
+
 def test_a_request_that_nobody_waits_for_is_cancelled(visit):
     failed = []
     visit.page.on("requestfailed", lambda request: failed.append((request.url, request.failure)))
@@ -316,6 +324,19 @@ def test_the_sizes_of_many_k_are_measured(visit):
 
     texts = visit.page.locator("#sizes tbody tr").all_inner_texts()
     assert [text.split()[0] for text in texts] == ["4", "8", "16", "32", "64", "128", "256"]
+
+
+def test_measuring_ends_when_the_options_change(visit):
+    failed = []
+    visit.page.on("requestfailed", lambda request: failed.append(query(request)["k"]))
+    visit.page.route("**/compress?k=4&*", lambda route: route)  # never answered
+    with visit.page.expect_request("**/compress?k=4&*"):
+        visit.page.click("#measure")
+    expect(visit.page.locator("#measure")).to_be_disabled()
+    visit.page.locator('input[name="format"][value="webp"]').check()
+    expect(visit.page.locator("#measure")).to_be_enabled()
+
+    assert failed == ["4"]
 
 
 def test_the_cube_is_turned_by_keys_and_by_pointer(visit):

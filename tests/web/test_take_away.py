@@ -218,6 +218,22 @@ def test_fixed_colors_are_typed(visit):
 
     assert set(visit.colors()) == {"#000000", "#ffffff", "#ff8800"}
     expect(visit.page.locator("#curl")).to_contain_text("palette=000000,ffffff,ff8800")
+    visit.page.locator("#thrift").fill("10")
+    expect(visit.page.locator("#curl")).to_contain_text("palette=000000,ffffff,ff8800&thrift=1")
+
+
+def test_reserved_colors_are_typed_and_locking_adds_to_them(visit):
+    visit.page.click("summary")
+    visit.page.fill("#reserve-text", "white, #FF8800")
+    visit.page.press("#reserve-text", "Tab")
+    expect(visit.page.locator("#curl")).to_contain_text("reserve=ffffff,ff8800")
+    visit.settle()
+    computed = next(color for color in visit.colors() if color not in {"#ffffff", "#ff8800"})
+    visit.page.click(f'[data-hex="{computed}"]')
+    visit.page.click("#color-lock")
+
+    assert {"#ffffff", "#ff8800"} <= set(visit.colors())
+    assert visit.page.input_value("#reserve-text") == f"#ffffff, #ff8800, {computed}"
 
 
 def test_a_color_that_is_none_is_said_to_be_none(visit):
@@ -276,6 +292,21 @@ def test_five_pictures_come_back_in_one_zip(visit):
         picture = Image.open(io.BytesIO(archive.read(name)))
         assert picture.mode == "P"
         assert len(picture.getcolors()) == 16
+
+
+def test_a_color_replaced_in_one_picture_leaves_the_others_theirs(visit):
+    visit.bring({f"{i}.png": encoded(photo(8 + i)) for i in range(2)})
+    expect(visit.page.locator("#zip")).to_be_enabled()
+    visit.settle()
+    visit.page.locator("#color-replace").fill("#ff00ff")
+    expect(visit.page.locator('[data-hex="#ff00ff"]')).to_be_visible()
+    asked = len(visit.sent("/compress"))
+    visit.page.locator("#batch-list button").nth(1).click()
+    expect(visit.page.locator("#curl")).to_contain_text("1.png")
+
+    assert "#ff00ff" not in visit.colors()
+    assert len(visit.sent("/compress")) == asked
+    expect(visit.page.locator("#palette-text")).to_have_value("")
 
 
 def test_each_of_several_pictures_shows_its_saving_and_can_be_looked_at(visit):

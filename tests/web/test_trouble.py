@@ -32,7 +32,23 @@ def test_a_broken_file_is_said_to_be_broken(visit):
     notice = visit.page.locator(".notice.error")
     expect(notice).to_contain_text("half.png")
     expect(notice).to_contain_text("save it again")
-    expect(visit.page.locator("#save")).to_be_disabled()
+    for selector in ("#save", "#copy-curl", "#color-copy", "#color-lock", "#color-replace"):
+        expect(visit.page.locator(selector)).to_be_disabled()
+    expect(visit.page.locator(".swatch")).to_have_count(0)  # none of another picture's
+    expect(visit.page.locator("#curl")).to_be_empty()
+
+
+def test_a_file_that_is_gone_is_not_taken_for_a_server_that_is_gone(visit, tmp_path):
+    visit.expect_error("ERR_FILE_NOT_FOUND")
+    path = tmp_path / "fleeting.png"
+    path.write_bytes(PHOTO)
+    visit.page.set_input_files("#files", path)
+    expect(visit.page.locator("#curl")).to_contain_text("fleeting.png")
+    visit.settle()
+    path.unlink()
+    visit.page.locator('#k-presets input[value="16"]').check()
+
+    expect(visit.page.locator(".notice.error")).to_contain_text("The file cannot be read")
 
 
 def test_a_file_that_is_no_picture_is_refused_with_what_is_taken(visit):
@@ -58,6 +74,11 @@ def test_a_broken_file_among_several_keeps_none_from_coming(visit):
 
     expect(visit.page.locator("#batch-sum")).to_contain_text("2 pictures")
     expect(visit.page.locator('#batch-list [data-state="failed"]')).to_have_count(1)
+    expect(visit.page.locator("#batch-sum")).to_contain_text("1 failed")
+    asked = len(visit.sent("/compress"))
+    visit.page.locator("#batch-list button").nth(1).click()
+    expect(visit.page.locator(".notice.error")).to_contain_text("PNG, JPEG, WebP, GIF and BMP")
+    assert len(visit.sent("/compress")) == asked
 
 
 def test_a_busy_server_is_asked_again(visit):
