@@ -1,6 +1,8 @@
 // Before and after under one slider, at whole-number zooms.
 
 const $ = (id) => document.getElementById(id);
+const ZOOMS = ["fit", "1", "2", "4", "8"];
+const PINCH = 1.5;
 
 /** The stage: two pictures on one sheet, of which the right part shows the one after. */
 export class Compare {
@@ -13,6 +15,7 @@ export class Compare {
   #line = $("line");
   #zoom = "fit";
   #size = null; // {width, height} in pixels
+  #spread = 0; // pixels between two fingers, while there are two
 
   constructor() {
     this.#split.addEventListener("input", () => this.#draw());
@@ -21,6 +24,7 @@ export class Compare {
     $("zoom").addEventListener("change", (event) => this.#zoomTo(event.target.value));
     this.#viewport.addEventListener("dblclick", (event) => this.#zoomTo(this.#zoom === "fit" ? "2" : "fit", event));
     this.#viewport.addEventListener("wheel", (event) => this.#onWheel(event), { passive: false });
+    this.#onPinch();
     this.#onDrag(this.#line, (event) => this.#splitAt(event.clientX));
     this.#onDrag(this.#viewport, (event, last) => {
       if (this.#zoom === "fit") this.#splitAt(event.clientX);
@@ -91,9 +95,30 @@ export class Compare {
   #onWheel(event) {
     if (!event.ctrlKey) return;
     event.preventDefault(); // a pinch on a touchpad arrives as this
-    const steps = ["fit", "1", "2", "4", "8"];
-    const next = steps.indexOf(this.#zoom) - Math.sign(event.deltaY);
-    if (steps[next]) this.#zoomTo(steps[next], event);
+    this.#zoomBy(-Math.sign(event.deltaY), event);
+  }
+
+  #zoomBy(step, at) {
+    const next = ZOOMS[ZOOMS.indexOf(this.#zoom) + step];
+    if (next && this.#size) this.#zoomTo(next, at);
+  }
+
+  /** Two fingers on a screen: one step for each PINCH they move apart or together. */
+  #onPinch() {
+    const between = ([a, b]) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+    this.#viewport.addEventListener("touchstart", ({ touches }) => {
+      if (touches.length === 2) this.#spread = between(touches);
+    }, { passive: true });
+    this.#viewport.addEventListener("touchmove", (event) => {
+      const { touches: [a, b] } = event;
+      if (!this.#spread || !b) return;
+      if (event.cancelable) event.preventDefault();
+      const ratio = between([a, b]) / this.#spread;
+      if (ratio < PINCH && ratio > 1 / PINCH) return;
+      this.#spread *= ratio;
+      this.#zoomBy(ratio > 1 ? 1 : -1, { clientX: (a.clientX + b.clientX) / 2, clientY: (a.clientY + b.clientY) / 2 });
+    }, { passive: false });
+    for (const name of ["touchend", "touchcancel"]) this.#viewport.addEventListener(name, ({ touches }) => { if (!touches.length) this.#spread = 0; });
   }
 
   #onDrag(element, move) {
@@ -102,7 +127,7 @@ export class Compare {
       let last = { x: event.clientX, y: event.clientY };
       if (event.pointerType !== "touch" || element === this.#line || this.#zoom === "fit") element.setPointerCapture(event.pointerId);
       const onMove = (moved) => {
-        move(moved, last);
+        if (!this.#spread) move(moved, last);
         last = { x: moved.clientX, y: moved.clientY };
       };
       const onEnd = () => {

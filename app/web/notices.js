@@ -1,8 +1,9 @@
 // What went wrong, what to do about it, and a button that does it.
 import { useKey } from "./api.js";
-import { bytes, change, explain } from "./words.js";
+import { change, explain } from "./words.js";
 
 const SAID_ABOVE = /bytes came/; // the server's words for a result that is larger
+const LOSES = /animated/; // more than colours
 const FEWER = [128, 64, 32, 16, 8, 4];
 
 /** Messages under the picture: errors, waits, warnings, and what to try where a result is larger. */
@@ -25,7 +26,7 @@ export class Notices {
     if (result.answer.image.bytes > picture.file.size) this.#sayLarger(picture, result);
     const { kept_original: isKept, warnings } = result.answer;
     if (isKept && !warnings.length) this.#add("info", "It has no more colours than that: the original came back, untouched.");
-    for (const warning of warnings.filter((text) => isKept || !SAID_ABOVE.test(text))) this.#add("info", sentence(warning));
+    for (const warning of warnings.filter((text) => isKept || !SAID_ABOVE.test(text))) this.#add(LOSES.test(warning) ? "warn" : "info", sentence(warning));
     if (!this.#box.children.length) this.#add("plain", describeWork(result));
     return undefined;
   }
@@ -60,8 +61,8 @@ export class Notices {
     const fewer = FEWER.find((k) => k < answer.k * 0.75);
     const actions = fewer ? [[`k = ${fewer}`, () => controls.takeK(fewer)]] : [];
     if (params.prefer !== "bytes") actions.push(["Prefer bytes", () => controls.takePreference("bytes")]);
-    actions.push(["Keep the original", () => controls.keepOriginal()]);
-    this.#add("warn", `Larger than the upload by ${change(file.size, answer.image.bytes).slice(1)}: ${bytes(answer.image.bytes)} instead of ${bytes(file.size)}. Fewer colours make it smaller; a photograph may be smallest as it came.`, actions);
+    actions.push(["Keep original", () => controls.keepOriginal()]);
+    this.#add("warn", `Larger than the upload by ${change(file.size, answer.image.bytes).slice(1)}. Fewer colours make it smaller; a photograph may be smallest as it came.`, actions);
   }
 
   #add(kind, text, actions = []) {

@@ -3,7 +3,7 @@ import { decibels, scientific } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = { top: 16, right: 16, bottom: 34, left: 46 };
-const HEIGHT = 330;
+const LEAST_HEIGHT = 330;
 const LONGEST_EVEN = 24; // longer curves are drawn over octaves of k, so that few colours are not crowded
 const STEPS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -1e9, End: 1e9 };
 
@@ -12,6 +12,7 @@ export class Plot extends EventTarget {
   #box;
   #shown = null; // {curve, knee, k, axis}
   #cursor = null; // index into the curve
+  #height = LEAST_HEIGHT;
   #x;
   #y;
 
@@ -34,13 +35,14 @@ export class Plot extends EventTarget {
     if (!this.#shown) return this.#box.replaceChildren();
     const { curve, knee, k, axis } = this.#shown;
     const width = Math.max(240, this.#box.clientWidth);
+    this.#height = Math.max(LEAST_HEIGHT, this.#box.clientHeight);
     const points = curve.filter((point) => point[axis] !== null);
     const [low, high] = axis === "wcss" ? [0, points[0]?.wcss ?? 1] : [Math.floor((points[0]?.psnr_db ?? 0) / 5) * 5, Math.ceil((points.at(-1)?.psnr_db ?? 1) / 5) * 5];
     const last = curve.at(-1).k;
     const along = last > LONGEST_EVEN ? Math.log2 : (value) => value - 1;
     this.#x = (value) => MARGIN.left + (along(value) / (along(last) || 1)) * (width - MARGIN.left - MARGIN.right);
-    this.#y = (value) => HEIGHT - MARGIN.bottom - ((value - low) / (high - low || 1)) * (HEIGHT - MARGIN.top - MARGIN.bottom);
-    const svg = node("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, tabindex: 0, role: "slider", "aria-label": "Elbow curve: arrow keys move along it, Enter takes the k", "aria-valuemin": 1, "aria-valuemax": last });
+    this.#y = (value) => this.#height - MARGIN.bottom - ((value - low) / (high - low || 1)) * (this.#height - MARGIN.top - MARGIN.bottom);
+    const svg = node("svg", { viewBox: `0 0 ${width} ${this.#height}`, width, height: this.#height, tabindex: 0, role: "slider", "aria-label": "Elbow curve: arrow keys move along it, Enter takes the k", "aria-valuemin": 1, "aria-valuemax": last });
     svg.append(...this.#grid(width, low, high, last, axis));
     const path = points.map((point) => `${this.#x(point.k).toFixed(1)},${this.#y(point[axis]).toFixed(1)}`);
     svg.append(node("path", { class: "area", d: `M${this.#x(points[0].k)},${this.#y(low)} L${path.join(" L")} L${this.#x(points.at(-1).k)},${this.#y(low)} Z` }));
@@ -66,7 +68,7 @@ export class Plot extends EventTarget {
       parts.push(node("text", { x: MARGIN.left - 8, y: y + 4, "text-anchor": "end" }, label));
     }
     for (const value of ticks(last)) {
-      parts.push(node("text", { x: this.#x(value), y: HEIGHT - 14, "text-anchor": "middle" }, String(value)));
+      parts.push(node("text", { x: this.#x(value), y: this.#height - 14, "text-anchor": "middle" }, String(value)));
     }
     return parts;
   }
@@ -75,7 +77,7 @@ export class Plot extends EventTarget {
     const point = points.find((other) => other.k === k);
     if (!point) return;
     const [x, y] = [this.#x(k), this.#y(point[this.#shown.axis])];
-    svg.append(node("line", { class: name, x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }));
+    svg.append(node("line", { class: name, x1: x, x2: x, y1: MARGIN.top, y2: this.#height - MARGIN.bottom }));
     svg.append(node("circle", { class: name, cx: x, cy: y, r: name === "now" ? 6 : 4.5 }));
     const isRight = x > width - 110;
     if (label) svg.append(node("text", { class: name, x: x + (isRight ? -8 : 8), y: MARGIN.top + 8, "text-anchor": isRight ? "end" : "start" }, label));

@@ -192,6 +192,58 @@ def test_a_quality_that_was_asked_for_is_shown_as_reached(visit):
     assert float(visit.page.inner_text("#psnr")) >= float(visit.page.input_value("#min_quality"))
 
 
+PINCH = """([apart]) => {
+  const view = document.getElementById("viewport");
+  const { left, top } = view.getBoundingClientRect();
+  const finger = (x, identifier) =>
+    new Touch({ identifier, target: view, clientX: left + 150 + x, clientY: top + 100 });
+  const send = (type, xs) =>
+    view.dispatchEvent(new TouchEvent(type, { cancelable: true, touches: xs.map(finger) }));
+  send("touchstart", [-40, 40]);
+  send("touchmove", [-40 * apart, 40 * apart]);
+  send("touchend", []);
+}"""
+
+
+def test_two_fingers_zoom_on_a_telephone(open_page):
+    visit = open_page(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    zoom = visit.page.locator("#zoom input:checked")
+    visit.page.evaluate(PINCH, [2])
+    expect(zoom).to_have_value("1")
+    visit.page.evaluate(PINCH, [2])
+    expect(zoom).to_have_value("2")
+    visit.page.evaluate(PINCH, [0.5])
+
+    expect(zoom).to_have_value("1")
+
+
+def test_the_picture_stays_in_sight_on_a_telephone_while_its_options_are_turned(open_page):
+    visit = open_page(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    for control in ("k-number", "dither", "thrift", "skip_if_larger"):
+        visit.page.focus(f"#{control}")
+        box = visit.page.locator(f"#{control}").bounding_box()
+        stage = visit.page.locator("#stage").bounding_box()
+
+        assert stage["y"] >= 0
+        assert stage["y"] + stage["height"] <= box["y"]
+        assert box["y"] + box["height"] <= 740
+
+
+def test_colors_stay_colors_where_the_system_forces_its_own(open_page):
+    visit = open_page(forced_colors="active")
+    visit.take_k(8)
+    swatch = visit.page.locator(".swatch").first
+    painted = swatch.evaluate("one => getComputedStyle(one).backgroundColor")
+    chosen, other = (
+        visit.page.locator(selector).evaluate("one => getComputedStyle(one).backgroundColor")
+        for selector in ("#k-presets :checked + span", "#k-presets :not(:checked) + span >> nth=0")
+    )
+
+    levels = bytes.fromhex(swatch.get_attribute("data-hex")[1:])
+    assert painted == f"rgb({', '.join(map(str, levels))})"
+    assert chosen != other
+
+
 def test_a_request_that_nobody_waits_for_is_cancelled(visit):
     failed = []
     visit.page.on("requestfailed", lambda request: failed.append((request.url, request.failure)))
@@ -379,14 +431,16 @@ def test_nothing_is_wider_than_the_window(open_page, width):
     assert too_wide == []
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [360, 768, 1280])
 def test_nothing_jumps_when_an_answer_comes(open_page, width):
-    visit = open_page(viewport={"width": width, "height": 800}, wait=False)
+    visit = open_page(viewport={"width": width, "height": 800}, is_mobile=width < 500, wait=False)
     visit.page.context.add_init_script(SHIFTS)
     visit.go()
     visit.bring_one("holiday.jpg", PHOTO)
     visit.page.locator('#k-presets input[value="8"]').check()
     expect(visit.page.locator("#k-out")).to_have_text("8")
+    visit.bring_one("poor.jpg", encoded(photo(), "JPEG", quality=20))
+    expect(visit.page.locator(".notice.warn")).to_be_visible()
 
     assert visit.page.evaluate("window.shift") < 0.01
 

@@ -1,7 +1,9 @@
 """When something goes wrong: it is said in words, what to do is offered, nothing is lost."""
 
+import io
 import json
 
+from PIL import Image
 from playwright.sync_api import expect
 from visit import Visit, encoded, photo, serving
 
@@ -116,10 +118,19 @@ def test_a_result_that_is_larger_is_called_larger_and_says_what_to_try(visit):
     expect(visit.page.locator("#k-out")).to_have_text("32")
 
 
+def test_an_animation_that_will_stand_still_is_warned_of(visit):
+    frames = [Image.fromarray(photo(8, name)) for name in ("china.jpg", "flower.jpg")]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    visit.bring_one("moving.gif", file.getvalue())
+
+    expect(visit.page.locator(".notice.warn")).to_contain_text("only its first frame")
+
+
 def test_the_original_can_be_kept_instead(visit):
     file = encoded(photo(2), "JPEG", quality=20)
     visit.bring_one("poor.jpg", file)
-    visit.page.locator(".notice.warn").get_by_role("button", name="Keep the original").click()
+    visit.page.locator(".notice.warn").get_by_role("button", name="Keep original").click()
     expect(visit.page.locator("#curl")).to_contain_text("skip_if_larger=true")
     visit.settle()
 
