@@ -56,8 +56,7 @@ def _do_without_jaxtyping() -> None:
     """Let the library be imported where the package that spells its shapes is missing."""
     if importlib.util.find_spec("jaxtyping") is None:
         stand_in = types.ModuleType("jaxtyping")
-        for name in ("Bool", "Float", "Int", "Num", "Shaped", "UInt8"):
-            setattr(stand_in, name, _Unchecked)
+        stand_in.__getattr__ = lambda _name: _Unchecked  # type: ignore[method-assign]
         sys.modules["jaxtyping"] = stand_in
 
 

@@ -3,6 +3,8 @@
 import csv
 import json
 import platform
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -214,6 +216,25 @@ def test_without_a_gpu_the_checks_run_and_nothing_is_timed(tmp_path, capsys):
     assert "No CUDA device here" in printed
     assert " ms" not in printed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_gpu_benchmark_does_with_torch_triton_and_pillow():
+    missing = ["numba", "llvmlite", "sklearn", "scipy", "matplotlib", "jaxtyping", "fastapi"]
+    program = f"""
+import os, sys
+sys.modules.update(dict.fromkeys({missing}))  # importing them fails
+os.environ["TRITON_INTERPRET"] = "1"
+from benchmarks import bench_gpu
+bench_gpu._do_without_jaxtyping()
+from gpu_kmeans import quantize
+picture = bench_gpu._picture(4, 5)
+print(*(quantize(picture, 2, refine=0, backend=name).k for name in ("cuda", "reference")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+
+    assert done.stdout == "2 2\n", done.stderr
 
 
 def test_a_wrong_answer_ends_the_gpu_benchmark_with_status_1(monkeypatch, tmp_path, capsys):
