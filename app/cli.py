@@ -30,7 +30,7 @@ from app.options import (
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from app.engine import OnProgress
+    from app.jobs import OnProgress
     from app.plots import PlotFormat
     from app.plotting import Drawing
     from app.points import Points

@@ -7,8 +7,8 @@ from typing import Any
 from app.budget import Budget, Weighed
 from app.codecs import DecodedPicture
 from app.delivery import Delivery
-from app.engine import Compute, ElbowJob, Outcome, QuantizeJob
 from app.errors import BadParameter
+from app.jobs import Compute, ElbowJob, Outcome, QuantizeJob
 from app.options import CompressOptions
 from gpu_kmeans import QuantizedImage
 from gpu_kmeans.elbow import curve_ks

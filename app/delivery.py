@@ -12,7 +12,7 @@ from app.options import CompressOptions
 from gpu_kmeans import QuantizedImage
 from gpu_kmeans.metrics import picture_wcss, psnr_db
 
-__all__ = ["Delivery", "deliver", "pixels_for"]
+__all__ = ["Delivery", "deliver", "pixels_for", "with_alpha"]
 
 _ALPHA = 3  # the channel
 _HALF_OPAQUE = 128
@@ -55,6 +55,13 @@ def pixels_for(picture: DecodedPicture, image_format: str) -> UInt8[np.ndarray, 
     is_visible = pixels[..., _ALPHA] >= _HALF_OPAQUE
     opaque = np.concatenate([pixels[..., :_ALPHA], np.full_like(pixels[..., :1], 255)], axis=2)
     return np.where(is_visible[..., None], opaque, 0).astype(np.uint8)
+
+
+def with_alpha(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 4"]:
+    """Say of each pixel that it is opaque, where nothing is said of alpha. Never raises."""
+    if pixels.shape[2] > _ALPHA:
+        return pixels
+    return np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=2)
 
 
 def deliver(

@@ -6,8 +6,7 @@ where there is no room, then each by itself, then on the CPU. On the CPU as many
 at once as there are processors, each with one thread, which is a third faster than one job with all
 of them; a job that is alone, or large, has them all.
 
-A job is a value that says what to compute; the engine adds the device, the thread and the clock.
-What the library raises is translated here, so that nobody above has to know its errors.
+What is computed says `app.jobs`; the engine adds the device, the thread and the clock.
 Knows no web framework.
 """
 
@@ -16,38 +15,31 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar, cast
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Num, UInt8
 
 from app.batcher import Ticket
-from app.device import enter_stream, make_room, to_device, to_numpy
-from app.errors import BadParameter, BadPoints, DeviceUnavailable, OutOfMemory, ServiceError
-from gpu_kmeans import (
-    DeviceError,
-    ElbowCurve,
-    InputError,
-    KMeansResult,
-    OptionError,
-    QuantizedImage,
-    elbow,
-    kmeans,
-    quantize,
-    quantize_batch,
+from app.device import enter_stream, make_room, to_device
+from app.errors import DeviceUnavailable, OutOfMemory, ServiceError
+from app.jobs import (
+    ClusterJob,
+    Job,
+    OnProgress,
+    Outcome,
+    QuantizeJob,
+    on_host,
+    public_errors,
 )
+from gpu_kmeans import quantize_batch
 from gpu_kmeans.backends import backend_for
 
-OnProgress = Callable[[float], None]
 Result = TypeVar("Result")
-Result_co = TypeVar("Result_co", covariant=True)
 _CPU = torch.device("cpu")
-_CHANNELS = 3
 _MOST_JOBS = 64  # of a batch
 _WIDTHS = (20, 40, 80, 160, 256)  # with what a search adds: up to 32, 64, 128, 256, 512
 _USUAL: tuple[dict[str, Any], ...] = (  # each with kernels of its own, 4 to 14 s to compile
@@ -61,133 +53,6 @@ _MOST_DEFECTS = 3  # in a row; then something is broken, and readiness says so
 _LOOK_EVERY_S = 1.0
 _NO_ROOM = (MemoryError, torch.OutOfMemoryError)
 _log = logging.getLogger(__name__)
-
-
-class Job(Protocol[Result_co]):
-    """Something to compute."""
-
-    def run(self, device: torch.device, backend: str) -> Result_co:
-        """Compute it there, by that backend, and give back numpy arrays."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizeJob:
-    """A picture to reduce to its palette.
-
-    Attributes:
-        pixels: Three or four channels, sRGB, straight alpha.
-        options: Keywords of `gpu_kmeans.quantize`, only those that differ from its defaults.
-        on_progress: Told the share of the work done, from the engine's thread.
-    """
-
-    pixels: UInt8[np.ndarray, "h w c"]
-    options: Mapping[str, Any]
-    on_progress: OnProgress | None = None
-
-    def run(self, device: torch.device, backend: str) -> QuantizedImage:
-        """Quantize the picture on the device."""
-        pixels = to_device(self.pixels, device)
-        result = quantize(pixels, backend=backend, on_progress=self.on_progress, **self.options)
-        return _on_host(result)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ElbowJob:
-    """Points, or a picture, whose elbow curve is wanted.
-
-    Attributes:
-        points: (n, d) numbers or (h, w, 3|4) pixels.
-        weights: How much each point counts.
-        k_max: End of the curve.
-        options: More keywords of `gpu_kmeans.elbow`.
-        on_progress: Told the share of the work done, from the engine's thread.
-    """
-
-    points: Num[np.ndarray, "..."]
-    weights: Num[np.ndarray, "n"] | None = None
-    k_max: int
-    options: Mapping[str, Any] = field(default_factory=dict)
-    on_progress: OnProgress | None = None
-
-    def run(self, device: torch.device, backend: str) -> ElbowCurve:
-        """Compute the curve on the device."""
-        weights = None if self.weights is None else to_device(self.weights, device)
-        return elbow(
-            to_device(self.points, device),
-            self.k_max,
-            weights=weights,
-            backend=backend,
-            on_progress=self.on_progress,
-            **self.options,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterJob:
-    """Points to cluster.
-
-    Attributes:
-        points: (n, d) numbers.
-        weights: How much each point counts.
-        k: How many clusters; None for the knee of the curve up to `k_max`, or its end.
-        k_max: End of that curve.
-        options: More keywords of `gpu_kmeans.kmeans`.
-        on_progress: Told the share of the work done, from the engine's thread.
-    """
-
-    points: Num[np.ndarray, "n d"]
-    weights: Num[np.ndarray, "n"] | None = None
-    k: int | None
-    k_max: int = 20
-    options: Mapping[str, Any] = field(default_factory=dict)
-    on_progress: OnProgress | None = None
-
-    def run(self, device: torch.device, backend: str) -> KMeansResult:
-        """Cluster the points on the device."""
-        points = to_device(self.points, device)
-        weights = None if self.weights is None else to_device(self.weights, device)
-        shared: dict[str, Any] = {
-            "weights": weights,
-            "backend": backend,
-            "on_progress": self.on_progress,
-        }
-        k = self.k
-        if k is None:
-            measure = {name: self.options[name] for name in self.options.keys() & {"metric", "p"}}
-            curve = elbow(points, self.k_max, **shared, **measure)
-            k = curve.knee or curve.ks[-1]
-        result = kmeans(points, k, **shared, **self.options)
-        return replace(result, centroids=to_numpy(result.centroids), labels=to_numpy(result.labels))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome(Generic[Result]):
-    """A result, what computed it and how long that took.
-
-    Attributes:
-        result: What the job gave.
-        device: Such as `cpu` or `cuda:0`.
-        backend: Such as `cpu` or `cuda`.
-        queue_ms: Time the job waited, in milliseconds.
-        kmeans_ms: Time it ran, in milliseconds.
-        warnings: What was not as expected about who computed it, in words.
-    """
-
-    result: Result
-    device: str
-    backend: str
-    queue_ms: float = 0.0
-    kmeans_ms: float = 0.0
-    warnings: tuple[str, ...] = ()
-
-
-class Compute(Protocol):
-    """The seam: whatever turns a job into its outcome. An engine, a batcher, a cluster, a test."""
-
-    async def __call__(self, job: Job[Result]) -> Outcome[Result]:
-        """Compute the job, some time."""
-        ...
 
 
 class Engine:
@@ -327,7 +192,7 @@ class Engine:
             on_progress=lambda share: _tell_all(hooks, share),
             **jobs[0].options,
         )
-        results = [_on_host(image) for image in images]
+        results = [on_host(image) for image in images]
         ended_at = time.perf_counter()
         return [
             Outcome(
@@ -428,41 +293,5 @@ def _frozen(value: object) -> str:
     return repr(value.tolist()) if isinstance(value, np.ndarray) else repr(value)
 
 
-def _on_host(image: QuantizedImage) -> QuantizedImage:
-    """Bring a picture's arrays back from the device."""
-    return replace(
-        image,
-        indices=to_numpy(image.indices),
-        palette=to_numpy(image.palette),
-        counts=to_numpy(image.counts),
-        centroids=to_numpy(image.centroids),
-    )
-
-
-def pixels_of(job: Job[Any]) -> int:
-    """Say how much work a job is: its pixels, or the coordinates of its points. Never raises."""
-    array = job.pixels if isinstance(job, QuantizeJob) else getattr(job, "points", np.empty(0))
-    return int(array.size // _CHANNELS)
-
-
 def _processors() -> int:
     return len(os.sched_getaffinity(0))
-
-
-@contextmanager
-def public_errors() -> Iterator[None]:
-    """Say the library's errors in the service's words.
-
-    Raises:
-        BadParameter: For an `OptionError`.
-        BadPoints: For any other `InputError`.
-        DeviceUnavailable: For a `DeviceError`.
-    """
-    try:
-        yield
-    except OptionError as error:
-        raise BadParameter.of(error.name, error.got, error.allowed) from error
-    except InputError as error:
-        raise BadPoints(f"{error}.") from error
-    except DeviceError as error:
-        raise DeviceUnavailable(f"{error}.") from error

@@ -15,9 +15,10 @@ from app.access import ApiKeys
 from app.admission import Admission, AdmissionLimits
 from app.batcher import Batcher
 from app.decoder import Decoder, DecoderLimits
-from app.engine import Compute, Engine, Job, pixels_of
+from app.engine import Engine
 from app.gate import Gate
 from app.heaps import give_back_for_ever
+from app.jobs import Compute, Job, pixels_of
 from app.observability import Metrics, Observed
 from app.problems import add_problem_handlers
 from app.results import ResultCache

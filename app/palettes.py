@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from app.errors import BadParameter
 from app.schemas import PaletteEntry
 
 _RGB = 3  # channels before alpha
-
+_OPAQUE = 255
+_NAMED_COLORS = {"black": "000000", "white": "ffffff"}
 _ACT_ENTRIES = 256
 _ACT_SIZES = (768, 772)  # without and with the number of entries
 MEDIA_TYPES = {
@@ -131,3 +133,31 @@ def _hex(entry: PaletteEntry) -> str:
 
 
 _WRITERS = {"css": _css, "gpl": _gpl, "act": _act, "hex": _hex_lines}
+
+
+def read_colors(name: str, colors: str, *, has_alpha: bool) -> np.ndarray:
+    """Read colours as a parameter has them, such as `#rrggbb` and `#rrggbbaa`, by commas.
+
+    Args:
+        name: Of the parameter.
+        colors: Its text.
+        has_alpha: Whether the picture has.
+
+    Returns:
+        (m, 4) for a picture with alpha, else (m, 3).
+
+    Raises:
+        BadParameter: A colour is not opaque, and the picture has no alpha.
+
+    Example:
+        >>> read_colors("palette", "#ff0000,white", has_alpha=False).tolist()
+        [[255, 0, 0], [255, 255, 255]]
+    """
+    texts = [_NAMED_COLORS.get(text, text) for text in colors.split(",")]
+    rows = [list(bytes.fromhex(text.removeprefix("#")).ljust(4, b"\xff")) for text in texts]
+    palette = np.array(rows, np.uint8)
+    if has_alpha:
+        return palette
+    if palette[:, _RGB].min() < _OPAQUE:
+        raise BadParameter.of(name, colors, "#rrggbb: this picture has no alpha")
+    return palette[:, :_RGB]

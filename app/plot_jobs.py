@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from app.engine import OnProgress
 from app.errors import BadParameter
+from app.jobs import OnProgress
 from app.options import StepsOptions, TrapOptions
 
 if TYPE_CHECKING:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.answers import timing
 from app.codecs import DecodedPicture
 from app.compression import Made
-from app.engine import OnProgress, QuantizeJob, public_errors
 from app.errors import BadPoints
+from app.jobs import OnProgress, QuantizeJob, public_errors
 from app.options import CompressOptions, CubeOptions, StepsOptions, TrapOptions, add_options
 from app.plot_jobs import StepsJob, TrapJob
 from app.points import Points, looks_like_points
 from app.schemas import ClusterAnswer, ElbowAnswer, Timing
-from app.service import Service, timing
+from app.service import Service
 from gpu_kmeans import QuantizedImage
 
 if TYPE_CHECKING:

@@ -23,8 +23,9 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from app.batcher import Ticket
-from app.engine import Compute, Engine, Job, Outcome, pixels_of
+from app.engine import Engine
 from app.errors import NotReady, QueueFull, ServiceError
+from app.jobs import Compute, Job, Outcome, pixels_of
 from app.main import create_app
 from app.settings import Settings
 

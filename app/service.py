@@ -12,15 +12,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 from anyio import CapacityLimiter, to_thread
 
+from app.answers import (
+    OF_THE_CURVE,
+    describe_clusters,
+    describe_colors,
+    describe_elbow,
+    describe_made,
+    timing,
+)
 from app.codecs import DecodedPicture
 from app.compression import Compression, Made
 from app.decoder import Decoder
-from app.delivery import Delivery, deliver, pixels_for
-from app.engine import ClusterJob, Compute, ElbowJob, OnProgress, Outcome, QuantizeJob
+from app.delivery import Delivery, deliver, pixels_for, with_alpha
 from app.errors import BadParameter, BodyTooLarge
+from app.jobs import ClusterJob, Compute, ElbowJob, OnProgress, QuantizeJob
 from app.options import (
     ClusterOptions,
     CompressOptions,
@@ -29,27 +36,11 @@ from app.options import (
     add_options,
     allowed,
 )
-from app.palettes import palette_entries
+from app.palettes import read_colors
 from app.points import Points, looks_like_points
 from app.preferences import preferred
-from app.schemas import (
-    ClusterAnswer,
-    CompressAnswer,
-    CountedPictureInput,
-    CurveCriterion,
-    CurveEngine,
-    CurvePoint,
-    ElbowAnswer,
-    EncodedPicture,
-    FitEngine,
-    PaletteAnswer,
-    PictureCurvePoint,
-    PictureInput,
-    PointsInput,
-    Timing,
-)
-from gpu_kmeans import ElbowCurve, KMeansResult, QuantizedImage, __version__
-from gpu_kmeans.metrics import psnr_db
+from app.schemas import ClusterAnswer, CompressAnswer, ElbowAnswer, PaletteAnswer, PointsInput
+from gpu_kmeans import QuantizedImage
 
 T = TypeVar("T")
 _RGB = 3  # channels before alpha
@@ -61,11 +52,6 @@ _OF_THE_FILE = {
     "metadata",
 }  # no business of the fit
 _TAKEN_APART = {"prefer", "curve", "palette", "reserve"}  # before they get there
-_OPAQUE = 255
-_NAMED_COLORS = {"black": "000000", "white": "ffffff"}
-_OF_THE_CURVE = {"k_max", "metric", "p", "target_error"}
-_BACKEND_OF_OTHERS = "reference"  # runs all but the two metrics that squared distances serve
-_SQUARED = {"euclidean", "cosine"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +97,7 @@ class Service:
                 is_shared=is_shared,
                 on_progress=on_progress,
             )
-            return _describe_made(picture, made, decode_ms, with_curve=with_curve)
+            return describe_made(picture, made, decode_ms, with_curve=with_curve)
 
     async def reduce(
         self,
@@ -129,12 +115,12 @@ class Service:
         """
         pixels = pixels_for(picture, options.format)
         if is_shared:
-            pixels = _with_alpha(pixels)
+            pixels = with_alpha(pixels)
         keywords = given(options, leave_out=_OF_THE_FILE | _TAKEN_APART) | preferred(options)
         has_alpha = pixels.shape[2] > _RGB
         for name in ("palette", "reserve"):
             if (colors := getattr(options, name)) is not None:
-                keywords[name] = _color_array(name, colors, has_alpha=has_alpha)
+                keywords[name] = read_colors(name, colors, has_alpha=has_alpha)
         job = QuantizeJob(
             pixels=pixels,
             options=keywords | {"curve": with_curve},
@@ -157,22 +143,12 @@ class Service:
         Raises:
             ServiceError: The picture does not decode, or an option does not fit it.
         """
-        async with self.decoded(encoded) as (picture, decode_ms):
-            return await self._palette(picture, decode_ms, options, on_progress)
-
-    async def _palette(
-        self,
-        picture: DecodedPicture,
-        decode_ms: float,
-        options: PaletteOptions,
-        on_progress: OnProgress | None,
-    ) -> PaletteAnswer:
         keywords = given(options, leave_out={"format"})
-        job = QuantizeJob(pixels=picture.pixels, options=keywords, on_progress=on_progress)
-        outcome = await self.compute(job)
-        return PaletteAnswer(
-            **_colors(picture, outcome), timing_ms=timing(outcome, decode_ms, encode_ms=0.0)
-        )
+        async with self.decoded(encoded) as (picture, decode_ms):
+            job = QuantizeJob(pixels=picture.pixels, options=keywords, on_progress=on_progress)
+            outcome = await self.compute(job)
+            timing_ms = timing(outcome, decode_ms, encode_ms=0.0)
+            return PaletteAnswer(**describe_colors(picture, outcome), timing_ms=timing_ms)
 
     async def elbow(
         self, body: bytes | Points, options: ElbowOptions, *, on_progress: OnProgress | None = None
@@ -194,7 +170,7 @@ class Service:
     ) -> ElbowAnswer:
         if isinstance(source, Points):
             options = add_options(options, source.parameters)
-        keywords = options.model_dump(include=_OF_THE_CURVE - {"k_max"}, exclude_unset=True)
+        keywords = options.model_dump(include=OF_THE_CURVE - {"k_max"}, exclude_unset=True)
         job = ElbowJob(
             points=source.points if isinstance(source, Points) else source.pixels,
             weights=source.weights if isinstance(source, Points) else None,
@@ -203,23 +179,7 @@ class Service:
             on_progress=on_progress,
         )
         outcome = await self.compute(job)
-        curve = outcome.result
-        return ElbowAnswer(
-            **_describe_curve(curve, source),
-            knee=curve.knee,
-            criteria=_criteria(curve),
-            fit_ms=[round(1e3 * seconds, 3) for seconds in curve.fit_s],
-            engine=CurveEngine(
-                device=outcome.device, backend=_backend(outcome, options), version=__version__
-            ),
-            timing_ms=timing(outcome, decode_ms, encode_ms=0.0),
-            warnings=(
-                *_notes(source),
-                *curve.warnings,
-                *outcome.warnings,
-                *_without_effect(options),
-            ),
-        )
+        return describe_elbow(outcome, source, options, decode_ms)
 
     async def cluster(
         self,
@@ -247,7 +207,7 @@ class Service:
             on_progress=on_progress,
         )
         outcome = await self.compute(job)
-        described, encode_ms = await self._timed(_describe_clusters, outcome, options)
+        described, encode_ms = await self._timed(describe_clusters, outcome, options)
         return ClusterAnswer(
             **described,
             input=PointsInput(points=n, dimensions=d),
@@ -335,161 +295,3 @@ def given(options: PaletteOptions | CompressOptions, leave_out: set[str]) -> dic
         {'k': 9}
     """
     return options.model_dump(exclude_unset=True, exclude=leave_out)
-
-
-def _with_alpha(pixels: np.ndarray) -> np.ndarray:
-    """Say of each pixel that it is opaque, where nothing is said of alpha."""
-    if pixels.shape[2] > _RGB:
-        return pixels
-    return np.concatenate([pixels, np.full_like(pixels[..., :1], _OPAQUE)], axis=2)
-
-
-def _color_array(name: str, colors: str, *, has_alpha: bool) -> np.ndarray:
-    """Read `#rrggbb` and `#rrggbbaa`: (m, 4) for a picture with alpha, else (m, 3)."""
-    texts = [_NAMED_COLORS.get(text, text) for text in colors.split(",")]
-    rows = [list(bytes.fromhex(text.removeprefix("#")).ljust(4, b"\xff")) for text in texts]
-    palette = np.array(rows, np.uint8)
-    if has_alpha:
-        return palette
-    if palette[:, _RGB].min() < _OPAQUE:
-        raise BadParameter.of(name, colors, "#rrggbb: this picture has no alpha")
-    return palette[:, :_RGB]
-
-
-def _colors(picture: DecodedPicture, outcome: Outcome[QuantizedImage]) -> dict[str, Any]:
-    """Describe what `/compress` and `/palette` have in common."""
-    quantized = outcome.result
-    return {
-        "input": CountedPictureInput(
-            **_picture_input(picture).model_dump(), unique_colors=quantized.unique_colors
-        ),
-        "k": quantized.k,
-        "k_reason": quantized.k_reason,
-        "centroids": quantized.centroids.tolist(),
-        "palette": palette_entries(np.asarray(quantized.palette), np.asarray(quantized.counts)),
-        "wcss": quantized.wcss,
-        "psnr_db": quantized.psnr_db,
-        "quality": quantized.quality,
-        "engine": FitEngine(
-            device=outcome.device,
-            backend=outcome.backend,
-            n_iter=quantized.n_iter,
-            converged=quantized.converged,
-            seed=quantized.seed,
-            version=__version__,
-        ),
-        "warnings": (*picture.warnings, *quantized.warnings, *outcome.warnings),
-    }
-
-
-def _describe_made(
-    picture: DecodedPicture, made: Made, decode_ms: float, *, with_curve: bool
-) -> CompressAnswer:
-    outcome, file, quantized = made.outcome, made.file, made.outcome.result
-    described = _colors(picture, outcome)
-    warnings = (*described["warnings"], *file.warnings)
-    truth = {"wcss": file.wcss, "psnr_db": file.psnr_db, "warnings": warnings}
-    if file.kept_original and quantized.quality is not None:
-        truth["quality"] = 100.0
-    return CompressAnswer(
-        **(described | truth),
-        image=EncodedPicture(
-            data=file.data,
-            media_type=file.media_type,
-            width=picture.width,
-            height=picture.height,
-            bytes=len(file.data),
-        ),
-        kept_original=file.kept_original,
-        wcss_curve=_curve(quantized.curve) if with_curve and quantized.curve else None,
-        timing_ms=timing(outcome, decode_ms, made.encode_ms),
-    )
-
-
-def _picture_input(picture: DecodedPicture) -> PictureInput:
-    return PictureInput(
-        width=picture.width,
-        height=picture.height,
-        bytes=picture.bytes,
-        media_type=picture.media_type,
-    )
-
-
-def _curve(curve: ElbowCurve) -> list[CurvePoint]:
-    return [CurvePoint(k=k, wcss=wcss) for k, wcss in zip(curve.ks, curve.wcss, strict=True)]
-
-
-def _describe_curve(curve: ElbowCurve, source: DecodedPicture | Points) -> dict[str, Any]:
-    """Describe where a curve comes from, and give PSNR where it is a picture."""
-    if isinstance(source, Points):
-        n_points, n_dimensions = source.points.shape
-        return {
-            "input": PointsInput(points=n_points, dimensions=n_dimensions),
-            "curve": _curve(curve),
-        }
-    return {
-        "input": _picture_input(source),
-        "curve": [
-            PictureCurvePoint(k=k, wcss=wcss, psnr_db=psnr_db(wcss, source.pixels.shape))
-            for k, wcss in zip(curve.ks, curve.wcss, strict=True)
-        ],
-    }
-
-
-def _criteria(curve: ElbowCurve) -> dict[str, CurveCriterion]:
-    return {
-        name: CurveCriterion(k=each.k, values=list(each.values), meaning=each.meaning)
-        for name, each in curve.criteria.items()
-    }
-
-
-def _describe_clusters(outcome: Outcome[KMeansResult], options: ClusterOptions) -> dict[str, Any]:
-    result = outcome.result
-    centroids, labels = np.asarray(result.centroids), np.asarray(result.labels)
-    reason = "elbow" if options.k == "elbow" else "asked"
-    return {
-        "k": len(centroids),
-        "k_reason": "distinct points" if result.warnings else reason,
-        "metric": options.metric,
-        "p": options.p,
-        "centroids": centroids.tolist(),
-        "labels": labels.tolist(),
-        "counts": np.bincount(labels, minlength=len(centroids)).tolist(),
-        "wcss": result.wcss,
-        "history": list(result.wcss_history),
-        "engine": FitEngine(
-            device=outcome.device,
-            backend=_backend(outcome, options),
-            n_iter=result.n_iter,
-            converged=result.converged,
-            seed=options.seed,
-            version=__version__,
-        ),
-        "warnings": (*result.warnings, *outcome.warnings),
-    }
-
-
-def _backend(outcome: Outcome[Any], options: ElbowOptions | ClusterOptions) -> str:
-    """Name who did the work: what backends speed up are squared distances."""
-    is_squared = options.metric in _SQUARED or (options.metric == "minkowski" and options.p == 2)  # noqa: PLR2004
-    return outcome.backend if is_squared else _BACKEND_OF_OTHERS
-
-
-def _notes(source: DecodedPicture | Points) -> tuple[str, ...]:
-    return source.warnings if isinstance(source, DecodedPicture) else ()
-
-
-def _without_effect(options: ElbowOptions) -> tuple[str, ...]:
-    """Nothing given is ignored in silence."""
-    names = sorted(options.model_fields_set - _OF_THE_CURVE)
-    return (f"no effect on the curve: {', '.join(names)}",) if names else ()
-
-
-def timing(outcome: Outcome[Any], decode_ms: float, encode_ms: float) -> Timing:
-    """Say where the time of an answer went. Never raises."""
-    return Timing(
-        queue=round(outcome.queue_ms, 3),
-        decode=round(decode_ms, 3),
-        kmeans=round(outcome.kmeans_ms, 3),
-        encode=round(encode_ms, 3),
-    )

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from app.census import Census, load_census, save_census, take_census
-from app.engine import OnProgress
 from app.errors import BadParameter, ServiceError
+from app.jobs import OnProgress
 from app.options import PaletteOptions
 from app.palettes import palette_entries
 from app.schemas import FitEngine, PicturesInput, SharedPaletteAnswer

@@ -1,9 +1,9 @@
 """The real command with two faults built in: k=13 breaks the engine, k=14 finds no memory."""
 
-import app.engine
+import app.jobs
 from app.cli import main
 
-quantize = app.engine.quantize
+quantize = app.jobs.quantize
 
 
 def faulty_quantize(pixels, k=64, **options):
@@ -15,5 +15,5 @@ def faulty_quantize(pixels, k=64, **options):
 
 
 if __name__ == "__main__":
-    app.engine.quantize = faulty_quantize
+    app.jobs.quantize = faulty_quantize
     main(["serve"])

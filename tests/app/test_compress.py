@@ -10,7 +10,8 @@ from pictures import decoded, encoded, noise
 from PIL import Image
 
 from app import service
-from app.engine import Engine, QuantizeJob
+from app.engine import Engine
+from app.jobs import QuantizeJob
 from app.main import create_app
 from app.settings import Settings
 

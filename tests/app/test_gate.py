@@ -12,7 +12,7 @@ from httpx import Client
 from pictures import encoded, noise
 from servers import connected, one_answer, post, served, status_of, wait_until
 
-from app.engine import Outcome
+from app.jobs import Outcome
 from app.main import create_app
 from app.settings import Settings
 from gpu_kmeans import quantize

@@ -184,7 +184,7 @@ def test_an_engine_that_only_fails_is_not_ready_until_it_computes_again(monkeypa
     with TestClient(create_app(Settings()), raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
         with monkeypatch.context() as patched:
-            patched.setattr("app.engine.quantize", broken)
+            patched.setattr("app.jobs.quantize", broken)
             statuses = {client.post("/palette?k=2", content=PICTURE).status_code for _ in range(3)}
 
             assert statuses == {500}

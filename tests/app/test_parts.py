@@ -16,8 +16,9 @@ from pydantic import ValidationError
 import app
 from app.accept import preferred
 from app.batcher import Ticket
-from app.engine import ClusterJob, ElbowJob, Engine, QuantizeJob
+from app.engine import Engine
 from app.errors import BadParameter, BadPoints, DeviceUnavailable, OutOfMemory
+from app.jobs import ClusterJob, ElbowJob, QuantizeJob
 from app.options import CompressOptions, ElbowOptions, PaletteOptions, allowed, parse_options
 from app.plots import draw_elbow, elbow_figure
 from app.preferences import PREFERENCES
@@ -221,7 +222,7 @@ def test_a_job_that_finds_no_room_is_tried_once_more(engine, photo, monkeypatch,
             raise error
         return quantize(*arguments, **options)
 
-    monkeypatch.setattr("app.engine.quantize", run_out_once)
+    monkeypatch.setattr("app.jobs.quantize", run_out_once)
     outcome = asyncio.run(engine.submit(QuantizeJob(pixels=photo, options={"k": 2})))
 
     assert outcome.result.k == 2
@@ -244,9 +245,10 @@ def small_gpu(engine, monkeypatch):
     def many(images, *, backend, **options):
         return quantize_batch(images, backend=fits(len(images), backend), **options)
 
-    monkeypatch.setattr("app.engine.quantize", one)
+    monkeypatch.setattr("app.jobs.quantize", one)
     monkeypatch.setattr("app.engine.quantize_batch", many)
-    monkeypatch.setattr("app.engine.to_device", lambda array, _: array)
+    for module in ("engine", "jobs"):
+        monkeypatch.setattr(f"app.{module}.to_device", lambda array, _: array)
     monkeypatch.setattr("app.engine.make_room", lambda _: None)
     engine._device, engine.device, engine.backend = torch.device("cuda"), "cuda", "cuda"
     engine.max_batch_jobs = 8
@@ -320,7 +322,7 @@ def test_a_job_that_never_finds_room_is_refused_and_the_engine_goes_on(engine, p
 
     job = QuantizeJob(pixels=photo, options={"k": 2})
     with monkeypatch.context() as patched:
-        patched.setattr("app.engine.quantize", run_out)
+        patched.setattr("app.jobs.quantize", run_out)
         with pytest.raises(OutOfMemory):
             asyncio.run(engine.submit(job))
 

@@ -16,8 +16,9 @@ from ray import serve
 from sklearn.datasets import load_sample_image
 
 from app import ray_serve
-from app.engine import Engine, Outcome, QuantizeJob
+from app.engine import Engine
 from app.errors import BadParameter
+from app.jobs import Outcome, QuantizeJob
 from app.main import create_app
 from app.ray_serve import EngineReplica, compute_on
 from app.settings import Settings
