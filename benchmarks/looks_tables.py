@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.looks import MEASURES, Curve, bd_rate
 from benchmarks.report import figure, table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 RIVALS = ("pngquant, dithered", "pngquant, plain")
 LEAST_K = 8  # of BD-rate: below, a palette PNG is smaller than what anyone would look at
@@ -81,22 +85,34 @@ def _areas_table(curves: Curves, labels: list[str], places: dict[int, int]) -> s
 
 
 def draw(curves: Curves, path: Path) -> None:
-    """Draw the mean of each measure against the mean of the bytes, and bytes of each picture."""
+    """Draw the mean of each measure against the mean of the bytes; then each picture by looks."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure_, axes = plt.subplots(1, len(MEASURES), figsize=(5 * len(MEASURES), 4.5))
-    labels = next(iter(curves.values()))
-    for axis, (measure, (meaning, _)) in zip(axes, MEASURES.items(), strict=True):
-        for label in labels:
-            points = [by[label] for by in curves.values()]
-            sizes = np.mean([[point["bytes"] / 1000 for point in c] for c in points], axis=0)
-            scores = np.mean([[point[measure] for point in c] for c in points], axis=0)
-            axis.plot(sizes, scores, "o-" if label.startswith("ours") else "x--", label=label)
+    wide = len(MEASURES)
+    rows = 1 + -(-len(curves) // wide)
+    figure_, axes = plt.subplots(rows, wide, figsize=(5 * wide, 4.5 * rows), squeeze=False)
+    for axis in axes.flat[wide + len(curves) :]:
+        axis.remove()
+    for axis, (measure, (meaning, _)) in zip(axes[0], MEASURES.items(), strict=True):
+        _draw_curves(axis, list(curves.values()), measure)
         axis.set(title=meaning, xlabel="kB, mean over the pictures")
-    axes[0].legend(fontsize=7)
+    first = next(iter(MEASURES))
+    for axis, (name, by_method) in zip(axes[1:].flat, curves.items(), strict=False):
+        _draw_curves(axis, [by_method], first)
+        axis.set(title=f"{name}, {first.upper()}", xlabel="kB")
+    axes[0, 0].legend(fontsize=7)
     figure_.tight_layout()
     figure_.savefig(path, metadata={"Date": None})
     plt.close(figure_)
+
+
+def _draw_curves(axis: "Axes", pictures: list[dict[str, Curve]], measure: str) -> None:
+    """Draw a curve for each method, the mean of the pictures at each k."""
+    for label in pictures[0]:
+        curves = [by_method[label] for by_method in pictures]
+        sizes = np.mean([[point["bytes"] / 1000 for point in c] for c in curves], axis=0)
+        scores = np.mean([[point[measure] for point in c] for c in curves], axis=0)
+        axis.plot(sizes, scores, "o-" if label.startswith("ours") else "x--", label=label)
