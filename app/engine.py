@@ -44,8 +44,8 @@ _MOST_JOBS = 64  # of a batch
 _WIDTHS = (20, 40, 80, 160, 256)  # with what a search adds: up to 32, 64, 128, 256, 512
 _USUAL: tuple[dict[str, Any], ...] = (  # each with kernels of its own, 4 to 14 s to compile
     {"curve": True},
-    {"space": "oklab", "dither": 0.6, "thrift": 0.0},
-    {"space": "oklab", "thrift": 0.5},
+    {"space": "oklab", "dither": 0.6, "thrift": 0.0, "solid": True},
+    {"space": "oklab", "thrift": 0.5, "solid": True},
     {"min_quality": 50.0},
 )
 _GPU_LANES = 2  # one computes while the other copies

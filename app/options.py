@@ -60,7 +60,7 @@ MaxBytes = Annotated[
 ]
 Prefer = Annotated[
     Literal["looks", "bytes"],
-    Field(description="what decides space, dither and thrift where they are not given"),
+    Field(description="what decides space, dither, thrift and solid where they are not given"),
     Allowed("looks or bytes"),
 ]
 Space = Annotated[
@@ -87,6 +87,11 @@ PreferredThrift = Annotated[
     Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None,
     Field(description="how much pixels prefer the colours beside them, if not what prefer says"),
     Allowed("0..10, without dithering"),
+]
+PreferredSolid = Annotated[
+    bool | None,
+    Field(description="whether areas of one colour keep it, if not what prefer says"),
+    Allowed("true or false"),
 ]
 Curve = Annotated[
     bool, Field(description="whether to compute the elbow curve too"), Allowed("true or false")
@@ -302,6 +307,7 @@ class CompressOptions(BaseModel):
     space: PreferredSpace = None
     dither: PreferredDither = None
     thrift: PreferredThrift = None
+    solid: PreferredSolid = None
     palette: Colors = None
     reserve: Reserved = None
     order: Order = "given"

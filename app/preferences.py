@@ -1,4 +1,4 @@
-"""What `prefer` stands for: space, dithering and thrift where a request does not name them.
+"""What `prefer` stands for: space, dither, thrift and solid where a request does not name them.
 
 On evidence: docs/decisions/0007-what-is-preferred.md. The library's own defaults are the exact
 answer of the textbook, rgb and no dithering, which `min_psnr` takes too: PSNR is what dithering
@@ -20,35 +20,39 @@ class Preference:
     space: str
     dither: float
     thrift: float = 0.0
+    solid: bool = False
 
 
 PREFERENCES = {
-    "looks": Preference(space="oklab", dither=0.6),
-    "bytes": Preference(space="oklab", dither=0.0, thrift=0.5),
+    "looks": Preference(space="oklab", dither=0.6, solid=True),
+    "bytes": Preference(space="oklab", dither=0.0, thrift=0.5, solid=True),
 }
 _EXACT = Preference(space="rgb", dither=0.0)
 
 
 def preferred(options: CompressOptions) -> dict[str, Any]:
-    """Say in which space to compare colours, how much to dither, and how thriftily to map.
+    """Say in which space to compare colours, how to map pixels, and whether areas keep theirs.
 
     Dithering and thrift exclude each other: where one is given, the other is not what is usual.
+    Without either the answer is the textbook's, whose areas count as any other pixels.
     Never raises.
 
     Example:
         >>> preferred(CompressOptions(dither=0.25))
-        {'space': 'oklab', 'dither': 0.25, 'thrift': 0.0}
+        {'space': 'oklab', 'dither': 0.25, 'thrift': 0.0, 'solid': True}
         >>> preferred(CompressOptions(k="auto"))
-        {'space': 'rgb', 'dither': 0.0, 'thrift': 0.0}
+        {'space': 'rgb', 'dither': 0.0, 'thrift': 0.0, 'solid': False}
     """
     usual = _EXACT if _asks_for_psnr(options) else PREFERENCES[options.prefer]
-    dither, thrift = options.dither, options.thrift
+    dither, thrift, solid = options.dither, options.thrift, options.solid
     if dither is None:
         dither = 0.0 if thrift else usual.dither
     if thrift is None:
         thrift = 0.0 if dither else usual.thrift
+    if solid is None:
+        solid = usual.solid and bool(dither or thrift)
     space = usual.space if options.space is None else options.space
-    return {"space": space, "dither": dither, "thrift": thrift}
+    return {"space": space, "dither": dither, "thrift": thrift, "solid": solid}
 
 
 def _asks_for_psnr(options: CompressOptions) -> bool:

@@ -41,8 +41,11 @@ class Palette:
         centroids = features_to_srgb(features, space)
         return cls(colors=(centroids + 0.5).floor().to(torch.uint8), centroids=centroids).sorted()
 
-    def sorted(self) -> "Palette":
-        """Put the entries in order of alpha, then lightness; equal ones are merged."""
+    def sorted(self, kept: int = 0) -> "Palette":
+        """Put all after the first `kept` in order of alpha, then lightness; equals are merged."""
+        if kept:
+            first = torch.arange(len(self.colors), device=self.colors.device) < kept
+            return self.keep(first).joined(self.keep(~first).sorted())
         order = sort_key(self.colors).argsort(stable=True)
         colors, centroids = self.colors[order], self.centroids[order]
         new = torch.ones(len(colors), dtype=torch.bool, device=colors.device)

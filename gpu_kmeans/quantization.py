@@ -18,6 +18,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from gpu_kmeans.areas import area_weights, settle_solid
 from gpu_kmeans.backends import AheadBackend, Backend, Problems, backend_for
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, like
@@ -111,6 +112,7 @@ class QuantizeOptions:
     space: str
     dither: float
     thrift: float
+    solid: bool
     palette: Tensor | None
     reserve: Tensor | None
     order: str
@@ -148,8 +150,8 @@ class QuantizeOptions:
             raise OptionError("reserve", "colours", "none beside palette, which is the whole one")
         if str(self.order) not in ORDERS:
             raise OptionError("order", self.order, f"one of {', '.join(ORDERS)}")
-        if not isinstance(self.curve, bool):
-            raise OptionError("curve", self.curve, "True or False")
+        _check_switch("curve", self.curve)
+        _check_switch("solid", self.solid)
         if str(self.init) not in INITS:  # an array answers "in" with an array
             raise OptionError("init", self.init, f"one of {', '.join(INITS)}")
         check_integer("n_init", self.n_init, low=1)
@@ -180,6 +182,7 @@ def quantize(
     space: str = "rgb",
     dither: float = 0.0,
     thrift: float = 0.0,
+    solid: bool = False,
     palette: object = None,
     reserve: object = None,
     order: str = "given",
@@ -212,6 +215,8 @@ def quantize(
         thrift: How much pixels prefer the entries of those beside them, so that the file gets
             smaller, 0 <= thrift <= 10; without dithering. 0.5 is a good exchange, mostly of what
             an eye does not see. A pixel whose colour is in the palette keeps it.
+        solid: Keep areas of one colour as they are, as well as so many entries can: pixels inside
+            them count for more, and an entry of which one colour has a third of the weight is it.
         palette: The whole palette, uint8 (m, 3) or (m, 4), instead of computing one; k is not used.
         reserve: Colours that must be in the palette, likewise: they come first, in this order, and
             the others are computed, k in all. A pixel of just such a colour keeps it.
@@ -251,6 +256,7 @@ def quantize(
         space=space,
         dither=dither,
         thrift=thrift,
+        solid=solid,
         palette=palette,
         reserve=reserve,
         order=order,
@@ -276,6 +282,7 @@ def quantize_batch(
     space: str = "rgb",
     dither: float = 0.0,
     thrift: float = 0.0,
+    solid: bool = False,
     palette: object = None,
     reserve: object = None,
     order: str = "given",
@@ -300,6 +307,7 @@ def quantize_batch(
         space: See `quantize`.
         dither: See `quantize`.
         thrift: See `quantize`.
+        solid: See `quantize`.
         palette: See `quantize`; the same for all.
         reserve: See `quantize`; the same for all.
         order: See `quantize`.
@@ -332,6 +340,7 @@ def quantize_batch(
         space=space,
         dither=check_number("dither", dither, low=0, high=1),
         thrift=_check_thrift(thrift, dither),
+        solid=solid,
         palette=None if palette is None else check_palette(palette),
         reserve=None if reserve is None else check_palette(reserve, "reserve"),
         order=order,
@@ -592,7 +601,8 @@ def _fit_group(
     """Cluster the colours of pictures of as many channels into as many clusters, and map them."""
     visible = [slice(_reserved(histogram, options), None) for histogram in histograms]
     colors = [h.colors[rows] for h, rows in zip(histograms, visible, strict=True)]
-    weights = [h.counts[rows].double() for h, rows in zip(histograms, visible, strict=True)]
+    masses = [_weights(histogram, options) for histogram in histograms]
+    weights = [of_one[rows] for of_one, rows in zip(masses, visible, strict=True)]
     features = [
         h.features(options.space)[rows] for h, rows in zip(histograms, visible, strict=True)
     ]
@@ -619,16 +629,15 @@ def _fit_group(
     means = [descent.means for descent in descents]
     rounded = _round_to_8_bits(engine, fine, means, options.space)
     images = []
-    for histogram, descent, (palette, found) in zip(histograms, descents, rounded, strict=True):
+    drawn = zip(histograms, masses, descents, rounded, strict=True)
+    for histogram, mass, descent, (palette, found) in drawn:
         labels: Labels | None = found
         if _reserved(histogram, options):  # what is hardly visible may be nearest to transparent
             palette, labels = palette.with_transparent(), None  # noqa: PLW2901
-        if palette.colors.shape[1] == 4:  # noqa: PLR2004
+        is_opaque = palette.colors.shape[1] == 3  # noqa: PLR2004
+        if options.solid or options.dither or not is_opaque:
             kept = _reserved(histogram, options)
-            palette = _with_opaque(engine, histogram, palette, options.space, kept=kept)  # noqa: PLW2901
-            labels = None
-        if options.dither and palette.colors.shape[1] == 3:  # noqa: PLR2004
-            palette, labels = _adapted(engine, histogram, palette, options), None  # noqa: PLW2901
+            palette, labels = _settled(engine, histogram, mass, palette, options, kept=kept), None  # noqa: PLW2901
         image = _draw(engine, histogram, palette, options, labels)
         images.append(replace(image, n_iter=descent.n_iter, converged=descent.converged))
     return images
@@ -662,7 +671,7 @@ def _fit_around_and_draw(
     if len(own.colors) <= k:
         image = _draw(engine, histogram, own, replace(options, dither=0.0), kept=kept)
         return replace(image, k_reason="distinct colors")
-    fit, weights = replace(options.fit(k), k=k - kept), histogram.counts.double()
+    fit, weights = replace(options.fit(k), k=k - kept), _weights(histogram, options)
     palette = fit_around(
         engine,
         reserved,
@@ -673,11 +682,38 @@ def _fit_around_and_draw(
         space=options.space,
         on_progress=report,
     )
+    palette = _settled(engine, histogram, weights, palette, options, kept=kept)
+    return _draw(engine, histogram, palette, options, kept=kept)
+
+
+def _weights(histogram: Histogram, options: QuantizeOptions) -> Tensor:
+    """Return how much each colour counts."""
+    if not options.solid:
+        return histogram.counts.double()
+    return area_weights(histogram.counts, histogram.inverse.reshape(histogram.shape[:2]))
+
+
+def _settled(
+    engine: Backend,
+    histogram: Histogram,
+    weights: Tensor,
+    palette: Palette,
+    options: QuantizeOptions,
+    *,
+    kept: int,
+) -> Palette:
+    """Move computed entries, all but the first `kept`, to where the picture looks right."""
+    fixed = kept
+    if options.solid:
+        labels = _nearest_entries(engine, histogram, palette, options.space).long()
+        palette, fixed = settle_solid(palette, histogram.colors, weights, labels, kept=kept)
     if palette.colors.shape[1] == 4:  # noqa: PLR2004
         palette = _with_opaque(engine, histogram, palette, options.space, kept=kept)
-    if options.dither and palette.colors.shape[1] == 3:  # noqa: PLR2004
-        palette = _adapted(engine, histogram, palette, options, kept)
-    return _draw(engine, histogram, palette, options, kept=kept)
+    elif options.dither and fixed < len(palette.colors):
+        palette = adapt_palette(
+            engine, histogram, palette, space=options.space, dither=options.dither, kept=fixed
+        )
+    return palette.sorted(kept) if options.solid else palette
 
 
 def _with_opaque(
@@ -705,14 +741,6 @@ def _with_opaque(
     colors[becomes, 3], centroids[becomes, 3] = 255, 255.0
     changed = Palette(colors=colors, centroids=centroids)
     return palette.keep(~computed).joined(changed.keep(computed).sorted())
-
-
-def _adapted(
-    engine: Backend, histogram: Histogram, palette: Palette, options: QuantizeOptions, kept: int = 0
-) -> Palette:
-    return adapt_palette(
-        engine, histogram, palette, space=options.space, dither=options.dither, kept=kept
-    )
 
 
 def _round_to_8_bits(
@@ -829,6 +857,11 @@ def _given(colors: Tensor, histogram: Histogram, name: str = "palette") -> Palet
         got = len(palette.colors)
         raise OptionError(name, f"{got} colours", f"1 to {MAX_COLORS}, transparency included")
     return palette
+
+
+def _check_switch(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise OptionError(name, value, "True or False")
 
 
 def _check_thrift(thrift: float, dither: float) -> float:

@@ -128,6 +128,7 @@ def shared_palette(
         space=space,
         dither=0.0,
         thrift=0.0,
+        solid=False,
         palette=None,
         reserve=None if reserve is None else check_palette(reserve, "reserve"),
         order=order,

@@ -214,6 +214,7 @@ BAD_QUANTIZE_OPTIONS = [
     ("dither", None),
     ("dither", np.nan),
     ("curve", "no"),
+    ("solid", "no"),
     ("init", "x"),
     ("init", None),
     ("init", np.zeros((2, 3))),

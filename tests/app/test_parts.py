@@ -72,39 +72,42 @@ def test_options_are_the_keywords_of_python_with_their_defaults(options, functio
     keywords = inspect.signature(function).parameters
 
     of_the_file = {"format", "effort", "skip_if_larger", "max_bytes", "metadata"}
-    preferred = {"prefer", "space", "dither", "thrift"} if options is CompressOptions else set()
-    for name in options.model_fields.keys() - of_the_file - preferred - {"curve"}:
+    preferred = {"prefer", "space", "dither", "thrift", "solid"}
+    not_compared = of_the_file | {"curve"} | (preferred if options is CompressOptions else set())
+    for name in options.model_fields.keys() - not_compared:
         assert options.model_fields[name].default == keywords[name].default, name
 
 
 @pytest.mark.parametrize(
-    ("given", "space", "dither", "thrift"),
+    ("given", "space", "dither", "thrift", "solid"),
     [
-        ("", "oklab", 0.6, 0.0),
-        ("prefer=looks", "oklab", 0.6, 0.0),
-        ("prefer=bytes", "oklab", 0.0, PREFERENCES["bytes"].thrift),
-        ("dither=0", "oklab", 0.0, 0.0),
-        ("thrift=0.5", "oklab", 0.0, 0.5),
-        ("space=rgb", "rgb", 0.6, 0.0),
-        ("space=rgb dither=0", "rgb", 0.0, 0.0),
-        ("prefer=bytes dither=1", "oklab", 1.0, 0.0),
-        ("prefer=bytes thrift=0", "oklab", 0.0, 0.0),
-        ("prefer=bytes thrift=3", "oklab", 0.0, 3.0),
-        ("k=auto", "rgb", 0.0, 0.0),
-        ("k=auto prefer=bytes", "rgb", 0.0, 0.0),
-        ("k=auto dither=0.5", "rgb", 0.5, 0.0),
-        ("min_psnr=30", "rgb", 0.0, 0.0),
-        ("k=40 min_psnr=30", "rgb", 0.0, 0.0),
-        ("min_quality=60", "oklab", 0.6, 0.0),
-        ("max_bytes=9000", "oklab", 0.6, 0.0),
+        ("", "oklab", 0.6, 0.0, True),
+        ("prefer=looks", "oklab", 0.6, 0.0, True),
+        ("prefer=bytes", "oklab", 0.0, PREFERENCES["bytes"].thrift, True),
+        ("dither=0", "oklab", 0.0, 0.0, False),
+        ("thrift=0.5", "oklab", 0.0, 0.5, True),
+        ("space=rgb", "rgb", 0.6, 0.0, True),
+        ("space=rgb dither=0", "rgb", 0.0, 0.0, False),
+        ("space=rgb dither=0 solid=true", "rgb", 0.0, 0.0, True),
+        ("solid=false", "oklab", 0.6, 0.0, False),
+        ("prefer=bytes dither=1", "oklab", 1.0, 0.0, True),
+        ("prefer=bytes thrift=0", "oklab", 0.0, 0.0, False),
+        ("prefer=bytes thrift=3", "oklab", 0.0, 3.0, True),
+        ("k=auto", "rgb", 0.0, 0.0, False),
+        ("k=auto prefer=bytes", "rgb", 0.0, 0.0, False),
+        ("k=auto dither=0.5", "rgb", 0.5, 0.0, False),
+        ("min_psnr=30", "rgb", 0.0, 0.0, False),
+        ("k=40 min_psnr=30", "rgb", 0.0, 0.0, False),
+        ("min_quality=60", "oklab", 0.6, 0.0, True),
+        ("max_bytes=9000", "oklab", 0.6, 0.0, True),
     ],
 )
-def test_what_is_not_given_is_what_is_preferred(given, space, dither, thrift):
+def test_what_is_not_given_is_what_is_preferred(given, space, dither, thrift, solid):
     options = parse_options(CompressOptions, [pair.split("=") for pair in given.split()])
 
     chosen = preferred_keywords(options)
 
-    assert chosen == {"space": space, "dither": dither, "thrift": thrift}
+    assert chosen == {"space": space, "dither": dither, "thrift": thrift, "solid": solid}
 
 
 def test_the_end_of_the_curve_is_that_of_python():
