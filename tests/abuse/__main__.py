@@ -72,7 +72,7 @@ ATTACKS = [
     ("the dearest requests, whose clients leave", oddities.dearest_requests, set()),
     ("plots of hostile tables, every k, the wrong kind", plot_attacks.hostile_tables, set()),
     ("plots of bombs: 49 megapixels, 10 million rows", plot_attacks.bombs, set()),
-    ("plots of 400,000 points, in as many clusters", plot_attacks.large_tables, set()),
+    ("plots of 400,000 points, and of 100,000 clusters", plot_attacks.large_tables, set()),
     ("32 plots at once", plot_attacks.many_at_once, set()),
     ("the dearest plots, whose clients leave", plot_attacks.leaving_clients, set()),
     ("decoders stopped in the middle (SIGSTOP)", attacks.hung_decoder, set()),

@@ -20,11 +20,11 @@ def table(points, **members):
     return json.dumps({"points": points, **members}).encode()
 
 
-def large_table():
-    """As many points in the plane as fit into what a table may have: some 400,000."""
+def large_table(n):
+    """So many points in the plane; some 400,000 are as many as a table may have."""
     rng = np.random.default_rng(0)
-    points = b",".join(b"[%d,%d]" % tuple(row) for row in rng.integers(0, 1000, (425_000, 2)))
-    return b'{"points": [' + points[: points.rindex(b",[", 0, 4 * 2**20 - 100)] + b"]}"
+    points = b",".join(b"[%d,%d]" % tuple(row) for row in rng.integers(0, 1000, (n, 2)))
+    return b'{"points": [' + points + b"]}"
 
 
 def ask(victim, door, body, headers=SVG):
@@ -82,10 +82,9 @@ def bombs(victim):
 
 
 def large_tables(victim):
-    """Every point of the largest table a cluster and to be drawn; its way in eight."""
-    points = large_table()
-    answers = Counter([victim.post(points, "/cluster?k=400000&max_iter=1", SVG)])
-    return answers + ask_all(victim, [("steps?k=8", points)] * 2)
+    """Every point of a large table a cluster and to be drawn; the way of the largest in eight."""
+    answers = Counter([victim.post(large_table(100_000), "/cluster?k=100000&max_iter=1", SVG)])
+    return answers + ask_all(victim, [("steps?k=8", large_table(400_000))])
 
 
 def many_at_once(victim):
@@ -101,7 +100,7 @@ def many_at_once(victim):
 
 def leaving_clients(victim):
     """The dearest plots, whose clients leave after a second: minutes of work, were it not ended."""
-    points, noise = large_table(), encoded(photo(1000, 1000) ^ photo(1000, 1000, 1), "JPEG")
+    points, noise = large_table(400_000), encoded(photo(1000, 1000) ^ photo(1000, 1000, 1), "JPEG")
 
     def leave(request):
         door, body = request
