@@ -28,6 +28,7 @@ const SETTLE_MS = 120; // keys held down on a slider count once
 export class Controls extends EventTarget {
   #k = "64";
   #usual = PREFERRED.looks;
+  #placed = 64; // the k that is shown
   #timer = 0;
 
   constructor() {
@@ -38,6 +39,7 @@ export class Controls extends EventTarget {
     $("k-slider").addEventListener("change", () => this.#changed("k"));
     $("k-number").addEventListener("focus", () => $("k-number").select());
     $("k-number").addEventListener("change", () => this.takeK(bounded($("k-number"), 64)));
+    $("k-number").addEventListener("keydown", ({ key }) => key === "Enter" && $("k-number").value === String(this.#placed) && this.takeK(this.#placed)); // no change, and yet a choice
     $("k-presets").addEventListener("change", (event) => this.takeK(event.target.value));
     for (const name of [...TARGETS, "k_max", "seed"]) $(name).addEventListener("change", () => this.#onNumber(name));
     $("dither").addEventListener("input", () => this.#onStrength("dither", "thrift"));
@@ -142,6 +144,7 @@ export class Controls extends EventTarget {
   }
 
   #placeK(k) {
+    this.#placed = k;
     const step = STEPS.findLastIndex((value) => value <= k);
     $("k-slider").value = step;
     $("k-slider").setAttribute("aria-valuetext", `${k} colours`);
@@ -159,7 +162,9 @@ export class Controls extends EventTarget {
   }
 
   #onStrength(name, other) {
-    if (Number($(name).value)) $(other).value = 0;
+    const usual = Number(this.#usual[other]);
+    const back = other === "thrift" ? THRIFTS.indexOf(usual) : usual;
+    $(other).value = Number($(name).value) ? 0 : back;
     this.#showStrengths();
   }
 

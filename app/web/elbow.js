@@ -30,6 +30,7 @@ export class Elbow extends EventTarget {
     this.#plot.addEventListener("point", (event) => this.#read(event.detail));
     for (const radio of document.querySelectorAll('input[name="axis"]')) radio.addEventListener("change", () => this.#draw());
     $("plot-k-max").addEventListener("change", () => this.#fire("k_max", $("plot-k-max").value));
+    $("plot").addEventListener("focusin", () => $("plot-readout").scrollIntoView({ block: "nearest" }));
     $("measure").addEventListener("click", () => this.#measure());
     $("sizes").addEventListener("click", (event) => this.#takeFrom(event.target.closest("button")));
     $("criteria").addEventListener("click", (event) => this.#takeFrom(event.target.closest("button")));
@@ -100,7 +101,7 @@ export class Elbow extends EventTarget {
     const good = curve.find(({ psnr_db: psnr }) => psnr === null || psnr >= this.#minPsnr);
     $("criteria").replaceChildren(
       ...Object.entries(criteria).map(([name, { k, meaning }]) => criterion(RULES[name] ?? [name.replaceAll("_", " "), meaning], k, "none", meaning)),
-      criterion([`Fewest with ${this.#minPsnr} dB`, "the smallest k that reaches min_psnr"], good?.k, `more than ${curve.at(-1).k}`, "k=auto asks for it"),
+      criterion([`Fewest with ${this.#minPsnr} dB`, "the smallest k that reaches min_psnr undithered, as k = auto makes it"], good?.k, `more than ${curve.at(-1).k}`, "k=auto asks for it"),
     );
   }
 
