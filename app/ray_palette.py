@@ -7,6 +7,7 @@ picture's colours leave the machine that read it together with those of the pict
 """
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -152,22 +153,23 @@ def main(
 ) -> None:
     """Write one palette for all pictures in FOLDER and below, counted on a Ray cluster."""
     settings = Settings()
-    try:
-        options = parse_options(PaletteOptions, [("k", k), ("seed", seed)])
-        own = {} if address else {"num_cpus": workers + 1, "include_dashboard": False}
-        ray.init(address or "local", log_to_driver=False, ignore_reinit_error=True, **own)
-        counted = count_on_cluster(folder, workers=workers, max_pixels=settings.max_pixels)
-        for each in counted.skipped:
-            click.echo(f"skipped: {each}", err=True)
-        if not counted.pictures:
-            raise BadParameter.of("folder", folder, "a folder with pictures in it or below")
-        keywords = options.model_dump(exclude_unset=True)
-        job = SharedPaletteJob(tally=counted.tally, options=keywords)
-        found = asyncio.run(Engine(settings.backend).submit(job)).result
-    except ServiceError as error:
-        raise click.ClickException(str(error)) from error
-    output.write(write_palette(palette_entries(found.palette, found.counts), palette_format))
-    click.echo(f"{counted.pictures:,} pictures, {counted.tally.pixels:,} pixels", err=True)
+    with contextlib.redirect_stdout(sys.stderr):  # where Ray's own warnings belong
+        try:
+            options = parse_options(PaletteOptions, [("k", k), ("seed", seed)])
+            own = {} if address else {"num_cpus": workers + 1, "include_dashboard": False}
+            ray.init(address or "local", log_to_driver=False, ignore_reinit_error=True, **own)
+            counted = count_on_cluster(folder, workers=workers, max_pixels=settings.max_pixels)
+            for each in counted.skipped:
+                click.echo(f"skipped: {each}", err=True)
+            if not counted.pictures:
+                raise BadParameter.of("folder", folder, "a folder with pictures in it or below")
+            keywords = options.model_dump(exclude_unset=True)
+            job = SharedPaletteJob(tally=counted.tally, options=keywords)
+            found = asyncio.run(Engine(settings.backend).submit(job)).result
+        except ServiceError as error:
+            raise click.ClickException(str(error)) from error
+        output.write(write_palette(palette_entries(found.palette, found.counts), palette_format))
+        click.echo(f"{counted.pictures:,} pictures, {counted.tally.pixels:,} pixels", err=True)
 
 
 if __name__ == "__main__":

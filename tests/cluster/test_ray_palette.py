@@ -1,5 +1,7 @@
 """Counting on a cluster: the same palette as on one machine, whatever the number of workers."""
 
+import sys
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -55,8 +57,14 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused(folder):
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_command_writes_the_palette_of_the_plain_command(folder):
+def test_the_command_writes_the_palette_of_the_plain_command(folder, monkeypatch):
     arguments = [str(folder), "-k", "20", "--workers", "2", "--address", "auto"]
+
+    def count(*given, **named):
+        sys.stdout.write("(raylet) WARNING: as Ray writes where a machine is slow\n")
+        return count_on_cluster(*given, **named)
+
+    monkeypatch.setattr("app.ray_palette.count_on_cluster", count)
 
     clustered = CliRunner().invoke(cluster_command, arguments)
 
@@ -65,6 +73,7 @@ def test_the_command_writes_the_palette_of_the_plain_command(folder):
     )
     assert clustered.exit_code == 0, clustered.output
     assert clustered.stdout == plain.stdout
+    assert "(raylet) WARNING" in clustered.stderr
     assert "40 pictures" in clustered.stderr
     assert "broken.png: The picture is damaged" in clustered.stderr
 
