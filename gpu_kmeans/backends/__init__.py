@@ -167,8 +167,8 @@ class Backend(Protocol):
         6, ..., then those right of them, and so on: none sees another of its turn.
 
         Targets are clamped to the range of the colours. A colour whose `own` entry is not negative,
-        one with which it is the same, takes that and passes no error on; either all such colours
-        say so, or none. All numbers are whole, shares in 2^-SHARE_BITS, ties rounded up.
+        one with which it is the same, takes that and passes no error on. All numbers are whole,
+        shares in 2^-SHARE_BITS, ties rounded up.
         """
         ...
 

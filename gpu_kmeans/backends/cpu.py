@@ -277,9 +277,8 @@ class CpuBackend:
 
         def reconsider(phase: int, i: int) -> None:
             dither_kernels.reconsider(
-                *given[3:], share, bool((entries >= 0).any()), phase, thirds[i],
-                indices, misses, *lists[i],
-            )  # fmt: skip
+                *given[1:], share, phase, thirds[i], indices, misses, *lists[i]
+            )
 
         parallel(diffuse, range(len(bands)))
         share = fixed_point(strength / BLUR[2] ** 2)

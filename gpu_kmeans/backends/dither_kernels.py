@@ -182,12 +182,12 @@ def _aim(values, others, line, box, grid, share, targets, cells):
 @njit(nogil=True, cache=True)
 @no_type_check
 def reconsider(
-    palette, box, grid, share, has_own, phase, rows, indices, misses, starts, lists, used
+    own, inverse, palette, box, grid, share, phase, rows, indices, misses, starts, lists, used
 ):
     """Choose again for every third row, every third pixel at a time, with what others miss in view.
 
-    What the rows above and below miss does not change meanwhile. A pixel that misses nothing stays
-    where colours keep an entry of their `own`: it has one.
+    What the rows above and below miss does not change meanwhile. Who has an entry of its own misses
+    nothing, so that only where nothing is missed it has to be looked up.
     """
     w, d = indices.shape[1], misses.shape[1]
     about, cells = np.empty(w + 4, np.int32), np.empty(w, np.int32)
@@ -202,7 +202,7 @@ def reconsider(
             for j in range(d):
                 values[j, x] = palette[entry, j] - line[j, x + 2]
                 missed |= line[j, x + 2]
-            stays[x] = has_own and missed == 0
+            stays[x] = missed == 0 and own[inverse[y, x]] >= 0
         for first in range(3):
             _aim(values, others, line, box, grid, share, targets, cells)
             for x in range(first, w, 3):

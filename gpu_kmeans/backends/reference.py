@@ -32,8 +32,8 @@ CHUNK_PAIRS = (
     1 << 21
 )  # 8 MB of float32 distances: they stay in the cache between the passes over them
 CHUNK_PIXELS = 1 << 18  # so that the arrays on the way stay in the cache
-# Floyd and Steinberg's weights, in sixteenths: right, below left, below, below right.
 _BAND_BLOCKS = 8  # of the half picture, at once
+# Floyd and Steinberg's weights, in sixteenths: right, below left, below, below right.
 DIFFUSION = ((0, 1, 7), (1, -1, 3), (1, 0, 5), (1, 1, 1))
 
 
