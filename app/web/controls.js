@@ -51,7 +51,7 @@ export class Controls extends EventTarget {
     $("skip_if_larger").addEventListener("change", () => this.#changed("skip_if_larger"));
     for (const name of ["palette", "reserve"]) $(`${name}-text`).addEventListener("change", () => this.#onColors(name));
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("reset", () => setTimeout(() => this.#afterReset()));
+    $("defaults").addEventListener("click", () => this.#reset());
     this.#showK("64");
   }
 
@@ -201,7 +201,8 @@ export class Controls extends EventTarget {
     return this.#changed(name, { colors: [...new Set(colors.map((color) => `#${color.replace("#", "").toLowerCase()}`))] });
   }
 
-  #afterReset() {
+  #reset() {
+    $("controls").reset();
     this.#showK("64");
     this.#changed("reset");
   }

@@ -150,9 +150,17 @@ STRENGTHS = {  # what is done -> what is asked for beside k
 }  # fmt: skip
 
 
+def shown_strengths(page):
+    strengths = {
+        name: 0 if (text := page.inner_text(f"#{name}-out")) == "off" else float(text)
+        for name in ("dither", "thrift")
+    }
+    return strengths | {"space": page.locator('input[name="space"]:checked').input_value()}
+
+
 def test_space_dither_and_thrift_are_shown_as_the_server_takes_them(visit):
     for name, (steps, asked) in STRENGTHS.items():
-        visit.page.click('button[type="reset"]')
+        visit.page.click("#defaults")
         for control, value in steps:
             if control in {"prefer", "k"}:
                 visit.page.locator(f'input[name="{control}"][value="{value}"]').check()
@@ -161,16 +169,9 @@ def test_space_dither_and_thrift_are_shown_as_the_server_takes_them(visit):
         expected = {"k": "64", "curve": "false", **asked}
         visit.until(lambda: query(visit.sent("/compress")[-1]) == expected)  # noqa: B023 - at once
 
-        options = parse_options(CompressOptions, expected.items())
-        shown = {
-            strength: 0
-            if (text := visit.page.inner_text(f"#{strength}-out")) == "off"
-            else float(text)
-            for strength in ("dither", "thrift")
-        } | {"space": visit.page.locator('input[name="space"]:checked').input_value()}
-        expected = preferred(options)
-        del expected["solid"]  # has no control: it follows the others
-        assert shown == expected, name
+        taken = preferred(parse_options(CompressOptions, expected.items()))
+        del taken["solid"]  # has no control: it follows the others
+        assert shown_strengths(visit.page) == taken, name
     visit.settle()
     expect(visit.page.locator("#curl")).to_contain_text("?k=64'")
 
@@ -262,7 +263,7 @@ def test_a_request_that_nobody_waits_for_is_cancelled(visit):
 
 def test_reset_goes_back_to_the_defaults(visit):
     visit.take_k(12)
-    visit.page.click('button[type="reset"]')
+    visit.page.click("#defaults")
 
     expect(visit.page.locator("#k-out")).to_have_text("64")
 
