@@ -4,102 +4,50 @@ Heavy imports wait until a command runs, so that `--help` answers at once. Messa
 error; the exit code is 0, 2 for bad arguments, or 1 for bad input.
 """
 
-import sys
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 import click
 
-from app.errors import BadParameter, ServiceError
+from app.cli_files import (
+    check_plot_name,
+    colors_of_file,
+    format_of,
+    picture_or_points,
+    read_points,
+    write_drawing,
+)
+from app.cli_options import Given, options_of, parse, table_options, take_table_options
+from app.cli_reports import (
+    elbow_table,
+    report_clusters,
+    report_compression,
+    report_shared,
+    warn,
+)
+from app.cli_runner import read_settings, run, spoken_errors
+from app.errors import ServiceError
 from app.options import (
     ClusterOptions,
     CompressOptions,
     CubeOptions,
     ElbowOptions,
-    Options,
     PaletteOptions,
     StepsOptions,
     TrapOptions,
-    allowed,
-    parse_options,
 )
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from app.jobs import OnProgress
-    from app.plots import PlotFormat
     from app.plotting import Drawing
-    from app.points import Points
-    from app.schemas import (
-        ClusterAnswer,
-        CompressAnswer,
-        ElbowAnswer,
-        PaletteAnswer,
-        SharedPaletteAnswer,
-    )
-    from app.service import Service
-    from app.settings import Settings
-    from app.tables import Table
+    from app.schemas import ElbowAnswer, PaletteAnswer, SharedPaletteAnswer
 
-T = TypeVar("T")
-Command = TypeVar("Command", bound=Callable[..., None])
-Given = tuple[str, ...]  # an option's texts, as often as it was given
-_BAR_STEPS = 1000
 _HEALTH_TIMEOUT_S = 5.0
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where a listener on all of them is asked
 _EFFORT = "4"  # of the command: nobody waits behind it, and more gains less than half a per cent
 _SOURCE = click.argument("source", metavar="IN", type=click.File("rb"))
-
-
-def _options(
-    model: "type[BaseModel]",
-    leave_out: Collection[str] = (),
-    defaults: Mapping[str, str] = MappingProxyType({}),
-) -> Callable[[Command], Command]:
-    """Give a command the options of a model: same names, same words."""
-
-    def decorate(command: Command) -> Command:
-        for name, field in reversed(model.model_fields.items()):
-            if name in leave_out:
-                continue
-            flags = [f"--{name.replace('_', '-')}", *(["-k"] if name == "k" else [])]
-            usual = defaults.get(name, field.default)
-            default = "" if usual is None else f"  [default: {usual}]"
-            text = f"{field.description}: {allowed(model, name)}{default}"
-            command = click.option(*flags, name, multiple=True, metavar="VALUE", help=text)(command)
-        return command
-
-    return decorate
-
-
-def _table_options(command: Command) -> Command:
-    """Give a command the options that say how to read CSV."""
-    for option in reversed(
-        (
-            click.option("--columns", metavar="NAMES", help="of CSV: names, or numbers from 1"),
-            click.option("--weights", metavar="NAME", help="column of how much each row counts"),
-            click.option(
-                "--header",
-                type=click.Choice(["auto", "yes", "no"]),
-                default="auto",
-                show_default=True,
-                help="whether the first line holds the names of the columns",
-            ),
-            click.option(
-                "--delimiter",
-                metavar="CHARACTER",
-                default="auto",
-                show_default=True,
-                help="between the columns; auto is a tab, semicolon or comma",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -116,7 +64,7 @@ def main() -> None:
 @click.option(
     "-o", "--output", metavar="OUT", type=click.File("wb"), required=True, help="picture file"
 )
-@_options(
+@options_of(
     CompressOptions,
     leave_out={"curve"},
     defaults={"effort": _EFFORT, "format": "what the name of OUT ends in, else png"},
@@ -130,16 +78,16 @@ def compress(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
     ending = Path(getattr(output, "name", "")).suffix.lower().removeprefix(".")
     usual = {"effort": _EFFORT, "format": ending if ending in {"webp", "gif"} else "png"}
     given |= {name: (text,) for name, text in usual.items() if not given[name]}
-    given["palette"], is_shared = _colors_of_file(given["palette"])
-    options = _parse(CompressOptions, given)
+    given["palette"], is_shared = colors_of_file(given["palette"])
+    options = parse(CompressOptions, given)
     encoded = source.read()
-    answer = _run(
+    answer = run(
         lambda service, on_progress: service.compress(
             encoded, options, with_curve=False, is_shared=is_shared, on_progress=on_progress
         )
     )
     output.write(answer.image.data)
-    _report(answer)
+    report_compression(answer)
 
 
 @main.command()
@@ -148,22 +96,20 @@ def compress(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
     "--plot", metavar="FILE", type=click.Path(path_type=Path), help=".svg or .png to draw"
 )
 @click.option("--json", "as_json", is_flag=True, help="answer as over HTTP")
-@_table_options
-@_options(ElbowOptions)
+@table_options
+@options_of(ElbowOptions)
 def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Any) -> None:
     """Print WCSS against k, of a picture or of points, CSV or JSON, and which k criteria pick."""
     if plot:
-        _check_plot_name(plot)
-    table = _take_table_options(given)
-    options = _parse(ElbowOptions, given)
-    body = _picture_or_points(source, table)
-    answer = _run(
-        lambda service, on_progress: service.elbow(body, options, on_progress=on_progress)
-    )
+        check_plot_name(plot)
+    table = take_table_options(given)
+    options = parse(ElbowOptions, given)
+    body = picture_or_points(source, table)
+    answer = run(lambda service, on_progress: service.elbow(body, options, on_progress=on_progress))
     if plot:
         _draw(answer, plot)
-    click.echo(answer.model_dump_json(indent=2) if as_json else _table(answer))
-    _warn(answer.warnings)
+    click.echo(answer.model_dump_json(indent=2) if as_json else elbow_table(answer))
+    warn(answer.warnings)
 
 
 @main.command()
@@ -183,7 +129,7 @@ def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Any) -
     type=click.Path(path_type=Path, dir_okay=False),
     help="with --shared: keeps what has been counted; a run that was stopped goes on from it",
 )
-@_options(PaletteOptions)
+@options_of(PaletteOptions)
 def palette(
     source: BinaryIO | None,
     output: BinaryIO,
@@ -194,7 +140,7 @@ def palette(
     """Write the colours of a picture, or of a folder of them: JSON, CSS, GPL, ACT or HEX."""
     from app.palettes import write_palette
 
-    options = _parse(PaletteOptions, given)
+    options = parse(PaletteOptions, given)
     if (source is None) is (shared is None) or (state and not shared):
         raise click.UsageError("one of IN and --shared FOLDER is wanted, --state with the latter")
     answer: PaletteAnswer | SharedPaletteAnswer
@@ -202,14 +148,14 @@ def palette(
         answer = _shared_palette(shared, state, options)
     else:
         encoded = cast("BinaryIO", source).read()
-        answer = _run(
+        answer = run(
             lambda service, on_progress: service.palette(encoded, options, on_progress=on_progress)
         )
     if options.format == "json":
         output.write(f"{answer.model_dump_json(indent=2)}\n".encode())
     else:
         output.write(write_palette(answer.palette, options.format))
-    _warn(answer.warnings)
+    warn(answer.warnings)
 
 
 @main.command()
@@ -217,18 +163,18 @@ def palette(
 @click.option("-o", "--output", metavar="OUT", type=click.File("w"), default="-", help="CSV file")
 @click.option("--centroids", metavar="FILE", type=click.File("w"), help="CSV file for centroids")
 @click.option("--json", "as_json", is_flag=True, help="answer as over HTTP")
-@_table_options
-@_options(ClusterOptions)
+@table_options
+@options_of(ClusterOptions)
 def cluster(
     source: BinaryIO, output: TextIO, centroids: TextIO | None, *, as_json: bool, **given: Any
 ) -> None:
     """Write points, CSV or JSON, with the cluster of each as one more column."""
     from app.tables import write_rows
 
-    as_csv = _take_table_options(given)
-    options = _parse(ClusterOptions, given)
-    table = _read_points(source.read(), as_csv)
-    answer = _run(
+    as_csv = take_table_options(given)
+    options = parse(ClusterOptions, given)
+    table = read_points(source.read(), as_csv)
+    answer = run(
         lambda service, on_progress: service.cluster(table.points, options, on_progress=on_progress)
     )
     if as_json:
@@ -239,7 +185,7 @@ def cluster(
         output.write(write_rows(lines, table.delimiter))
     if centroids:
         centroids.write(write_rows([table.columns, *answer.centroids], table.delimiter))
-    _report_clusters(answer)
+    report_clusters(answer)
 
 
 @main.command()
@@ -248,9 +194,9 @@ def cluster(
 )
 @_SOURCE
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), required=True)
-@_table_options
-@_options(TrapOptions, leave_out={"k"})
-@_options(StepsOptions, defaults={"k": f"{StepsOptions().k}; before-after {CompressOptions().k}"})
+@table_options
+@options_of(TrapOptions, leave_out={"k"})
+@options_of(StepsOptions, defaults={"k": f"{StepsOptions().k}; before-after {CompressOptions().k}"})
 def plot(kind: str, source: BinaryIO, output: Path, **given: Any) -> None:
     """Draw a picture or points, as .svg or .png; `elbow --plot` draws the curve.
 
@@ -262,8 +208,8 @@ def plot(kind: str, source: BinaryIO, output: Path, **given: Any) -> None:
     from app import plotting
     from app.points import Points, looks_like_points
 
-    _check_plot_name(output)
-    table = _take_table_options(given)
+    check_plot_name(output)
+    table = take_table_options(given)
     kinds: dict[str, tuple[type[BaseModel], Callable[..., Coroutine[None, None, Drawing]]]] = {
         "before-after": (CompressOptions, plotting.plot_comparison),
         "cube": (CubeOptions, plotting.plot_cube),
@@ -271,16 +217,16 @@ def plot(kind: str, source: BinaryIO, output: Path, **given: Any) -> None:
         "trap": (TrapOptions, plotting.plot_trap),
     }
     model, draw = kinds[kind]
-    options = _parse(model, given)
-    body = _picture_or_points(source, table)
+    options = parse(model, given)
+    body = picture_or_points(source, table)
     is_points = isinstance(body, Points) or looks_like_points(body)
     if kind not in (others := ("steps", "trap") if is_points else ("cube", "trap", "before-after")):
         what = "points" if is_points else "a picture"
         raise click.UsageError(f"{kind} is not of {what}: {_either(others)} for {what}")
-    drawing = _run(
-        lambda service, on_progress: draw(service, body, options, _format_of(output), on_progress)
+    drawing = run(
+        lambda service, on_progress: draw(service, body, options, format_of(output), on_progress)
     )
-    _write(output, drawing.data)
+    write_drawing(output, drawing.data)
 
 
 @main.command()
@@ -293,8 +239,8 @@ def serve(host: str | None, port: int | None) -> None:
     from app.server import serve as serve_app
 
     given = {"host": host, "port": port}
-    settings = _settings({name: value for name, value in given.items() if value is not None})
-    with _spoken_errors():
+    settings = read_settings({name: value for name, value in given.items() if value is not None})
+    with spoken_errors():
         app = create_app(settings)
     configure_logging(settings.log_level, settings.log_format)
     serve_app(app, settings)
@@ -303,7 +249,7 @@ def serve(host: str | None, port: int | None) -> None:
 @main.command()
 def config() -> None:
     """Print the settings in effect, as environment variables; keys are masked."""
-    for name, value in _settings({}).model_dump(mode="json").items():
+    for name, value in read_settings({}).model_dump(mode="json").items():
         click.echo(f"GPU_KMEANS_{name.upper()}={value}")
 
 
@@ -328,92 +274,6 @@ def health(host: str, port: int, *, ready: bool) -> None:
         raise click.ClickException(f"{url} does not answer: {error}") from error
 
 
-def _parse(model: type[Options], given: dict[str, Given]) -> Options:
-    with _spoken_errors():
-        return parse_options(model, [(name, text) for name in given for text in given[name]])
-
-
-def _settings(given: dict[str, Any]) -> "Settings":
-    from pydantic import ValidationError
-
-    from app.settings import Settings
-
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        raise click.UsageError(str(error)) from error
-
-
-def _run(
-    use_case: "Callable[[Service, OnProgress | None], Coroutine[None, None, T]]",
-    label: str = "k-means",
-) -> T:
-    """Run a use case on a service of its own, with a progress bar."""
-    import asyncio
-
-    from anyio import CapacityLimiter
-
-    from app.decoder import Decoder, DecoderLimits
-
-    settings = _settings({})
-    decoder = Decoder(DecoderLimits(max_pixels=settings.max_pixels))
-    decoder.warm_up()  # beside the heavy imports
-
-    from app.engine import Engine
-    from app.service import Service
-
-    async def run() -> T:
-        engine = Engine(settings.backend)
-        service = Service(
-            compute=engine.submit,
-            decoder=decoder,
-            max_points_bytes=settings.max_points_bytes,
-            threads=CapacityLimiter(settings.codec_threads),
-        )
-        with _progress_bar(label) as on_progress:
-            return await use_case(service, on_progress)
-
-    with _spoken_errors(), closing(decoder):
-        return asyncio.run(run())
-
-
-@contextmanager
-def _spoken_errors() -> Iterator[None]:
-    try:
-        yield
-    except BadParameter as error:
-        raise click.UsageError(str(error)) from error
-    except ServiceError as error:
-        raise click.ClickException(str(error)) from error
-
-
-@contextmanager
-def _progress_bar(label: str) -> "Iterator[OnProgress | None]":
-    """A bar on standard error, if somebody is looking at it."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=_BAR_STEPS, label=label, file=sys.stderr) as bar:
-        yield lambda share: bar.update(max(0, round(_BAR_STEPS * share) - bar.pos))
-        bar.update(_BAR_STEPS - bar.pos)
-
-
-def _colors_of_file(texts: Given) -> tuple[Given, bool]:
-    """Put the colours of a file in the place of its name; say whether there was one."""
-    path = Path(texts[0]) if len(texts) == 1 else None
-    try:
-        if path is None or not path.is_file():
-            return texts, False
-    except (OSError, ValueError):  # far too long for a name, or none: colours
-        return texts, False
-    from app.palettes import read_palette
-
-    colors = read_palette(path.read_bytes())
-    if not colors:
-        raise click.BadParameter(f"{path.name!r} holds no colours", param_hint="--palette")
-    return (",".join(colors),), True
-
-
 def _shared_palette(
     folder: Path, state: Path | None, options: PaletteOptions
 ) -> "SharedPaletteAnswer":
@@ -428,7 +288,7 @@ def _shared_palette(
         click.echo(f"skipped: {name}: {error}", err=True)
 
     try:
-        answer = _run(
+        answer = run(
             lambda service, on_progress: share_palette(
                 service, folder, options, state=state, on_progress=on_progress, on_skip=on_skip
             ),
@@ -436,114 +296,15 @@ def _shared_palette(
         )
     except OSError as error:
         raise click.FileError(str(error.filename or folder), error.strerror or "") from error
-    psnr = "exact" if answer.psnr_db is None else f"{answer.psnr_db:.2f} dB"
-    click.echo(
-        f"{answer.input.pictures:,} pictures, {answer.input.pixels:,} pixels, {n_skipped:,} files "
-        f"skipped: {answer.input.unique_colors:,} colours -> {answer.k} ({answer.k_reason}), "
-        f"PSNR {psnr}, WCSS {answer.wcss:.6g}",
-        err=True,
-    )
+    report_shared(answer, n_skipped)
     return answer
-
-
-def _report(answer: "CompressAnswer") -> None:
-    psnr = "exact" if answer.psnr_db is None else f"{answer.psnr_db:.2f} dB"
-    click.echo(
-        f"{answer.input.width} x {answer.input.height}: {answer.input.unique_colors:,} colours -> "
-        f"{answer.k} ({answer.k_reason}), {answer.input.bytes:,} bytes -> {answer.image.bytes:,}"
-        f"{' (the original)' if answer.kept_original else ''}, PSNR {psnr}, WCSS {answer.wcss:.6g}",
-        err=True,
-    )
-    _warn(answer.warnings)
-
-
-def _report_clusters(answer: "ClusterAnswer") -> None:
-    distance = (
-        f"{answer.metric}, p = {answer.p:g}" if answer.metric == "minkowski" else answer.metric
-    )
-    objective = "WCSS" if answer.metric == "euclidean" else f"objective ({distance})"
-    click.echo(
-        f"{answer.input.points:,} points x {answer.input.dimensions} -> {answer.k} clusters "
-        f"({answer.k_reason}), {objective} {answer.wcss:.6g}, {answer.engine.n_iter} iterations",
-        err=True,
-    )
-    _warn(answer.warnings)
-
-
-def _take_table_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Take out of a command's options those that say how to read CSV."""
-    return {name: given.pop(name) for name in ("columns", "weights", "header", "delimiter")}
-
-
-def _read_points(body: bytes, as_csv: dict[str, Any]) -> "Table":
-    """Read points that are to be written again with their labels."""
-    from app.points import looks_like_points, parse_points
-    from app.tables import Table, read_table
-
-    with _spoken_errors():
-        if not looks_like_points(body):
-            return read_table(body, **as_csv)
-        if asked := as_csv["columns"] or as_csv["weights"]:
-            raise BadParameter.of("columns", asked, "for CSV, not JSON")
-        points = parse_points(body)
-    rows = points.points.tolist()
-    return Table(
-        points=points,
-        columns=tuple(str(j + 1) for j in range(len(rows[0]))),
-        header=(),
-        rows=rows,
-        delimiter=",",
-    )
-
-
-def _picture_or_points(source: BinaryIO, as_csv: dict[str, Any]) -> "bytes | Points":
-    """Read what is to have a curve; its name, or columns asked for, tell CSV from a picture."""
-    body = source.read()
-    is_named_csv = str(getattr(source, "name", "")).lower().endswith((".csv", ".tsv"))
-    if is_named_csv or as_csv["columns"] or as_csv["weights"]:
-        return _read_points(body, as_csv).points
-    return body
-
-
-def _warn(warnings: tuple[str, ...]) -> None:
-    for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
-
-
-def _table(answer: "ElbowAnswer") -> str:
-    """WCSS for each k, where the knee is, and what each criterion picks and means."""
-    rows = [
-        f"{point.k:4d}  {point.wcss:14.6g}{'  <- knee' if point.k == answer.knee else ''}"
-        for point in answer.curve
-    ]
-    said = [
-        f"{name}: {criterion.k or 'none'}, {criterion.meaning}"
-        for name, criterion in answer.criteria.items()
-    ]
-    return "\n".join([f"{'k':>4}  {'WCSS':>14}", *rows, "", *said])
-
-
-def _check_plot_name(path: Path) -> None:
-    if path.suffix.lower() not in {".svg", ".png"}:
-        raise click.BadParameter(f"{path.name!r} ends neither in .svg nor in .png")
 
 
 def _draw(answer: "ElbowAnswer", path: Path) -> None:
     from app.plots import draw_elbow
 
-    _write(path, draw_elbow(answer, _format_of(path)))
-
-
-def _format_of(path: Path) -> "PlotFormat":
-    return "svg" if path.suffix.lower() == ".svg" else "png"
+    write_drawing(path, draw_elbow(answer, format_of(path)))
 
 
 def _either(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def _write(path: Path, drawing: bytes) -> None:
-    try:
-        path.write_bytes(drawing)
-    except OSError as error:
-        raise click.FileError(str(path), error.strerror) from error
