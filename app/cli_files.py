@@ -10,8 +10,8 @@ from app.cli_runner import spoken_errors
 from app.errors import BadParameter
 
 if TYPE_CHECKING:
-    from app.plots import PlotFormat
     from app.points import Points
+    from app.sketches import PlotFormat
     from app.tables import Table
 
 

@@ -40,10 +40,12 @@ def run(
     from anyio import CapacityLimiter
 
     from app.decoder import Decoder, DecoderLimits
+    from app.drawer import Drawer
 
     settings = read_settings({})
     decoder = Decoder(DecoderLimits(max_pixels=settings.max_pixels))
     decoder.warm_up()  # beside the heavy imports
+    drawer = Drawer()
 
     from app.engine import Engine
     from app.service import Service
@@ -55,11 +57,12 @@ def run(
             decoder=decoder,
             max_points_bytes=settings.max_points_bytes,
             threads=CapacityLimiter(settings.codec_threads),
+            drawer=drawer,
         )
         with _progress_bar(label) as on_progress:
             return await use_case(service, on_progress)
 
-    with spoken_errors(), closing(decoder):
+    with spoken_errors(), closing(decoder), closing(drawer):
         return asyncio.run(run())
 
 

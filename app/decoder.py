@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from app.codecs import DecodedPicture
-from app.decoder_pipes import DecoderLimits, PipedProcess, ProcessDiedError
+from app.decoder_pipes import DecoderLimits, DecodingProcess
 from app.errors import BadPoints, CorruptImage, MissingImage, ServiceError
+from app.pipes import ProcessDiedError
 from app.points import Points
 from app.turns import Turns
 
@@ -74,7 +75,7 @@ class Decoder:
     room: Callable[[int], AbstractContextManager[None]] = lambda _: contextlib.nullcontext()
     turns: Turns = field(default_factory=lambda: Turns(max_pixels=sys.maxsize))
     kills: int = 0
-    _idle: list[PipedProcess] = field(default_factory=list)
+    _idle: list[DecodingProcess] = field(default_factory=list)
     _is_closed: bool = False
     _turns: asyncio.Semaphore | None = None
     _threads: CapacityLimiter | None = None
@@ -83,7 +84,7 @@ class Decoder:
         """Start the processes, so that no picture waits for one. Returns at once."""
         self._is_closed = False
         while len(self._idle) < self.processes:
-            self._idle.append(PipedProcess(self.limits))
+            self._idle.append(DecodingProcess(self.limits))
 
     def close(self) -> None:
         """End the processes that are idle; those at work end with their request."""
@@ -106,7 +107,7 @@ class Decoder:
         with ExitStack() as held:
             turn = _Turn(self.turns, held)
 
-            async def decode(process: PipedProcess) -> DecodedPicture | None:
+            async def decode(process: DecodingProcess) -> DecodedPicture | None:
                 n_pixels = await self._in_thread(process.read_size, encoded)
                 try:
                     if not turn.n_pixels:  # else this is not the first try
@@ -130,13 +131,13 @@ class Decoder:
             BadPoints: As `app.points.parse_points`, or it takes too much time or memory.
         """
 
-        async def read(process: PipedProcess) -> Points:
+        async def read(process: DecodingProcess) -> Points:
             return await self._in_thread(process.read_table, encoded)
 
         return await self._tried_twice(read, BadPoints, "table")
 
     async def _tried_twice(
-        self, step: Callable[[PipedProcess], Awaitable[T]], error: type[ServiceError], what: str
+        self, step: Callable[[DecodingProcess], Awaitable[T]], error: type[ServiceError], what: str
     ) -> T:
         """Use a process; if it dies another one, as the death may be another's doing."""
         try:
@@ -150,12 +151,12 @@ class Decoder:
             raise error(f"The {what} is more than its reader can take.") from death
 
     async def _use(
-        self, step: Callable[[PipedProcess], Awaitable[T]], error: type[ServiceError], what: str
+        self, step: Callable[[DecodingProcess], Awaitable[T]], error: type[ServiceError], what: str
     ) -> T:
         """Wait for a process and use it for a while; then it is put back, or ended."""
         self._turns = self._turns or asyncio.Semaphore(self.processes)
         async with self._turns:
-            process = self._idle.pop() if self._idle else PipedProcess(self.limits)
+            process = self._idle.pop() if self._idle else DecodingProcess(self.limits)
             is_usable = False
             try:
                 async with asyncio.timeout(self.limits.timeout_s):
@@ -178,7 +179,7 @@ class Decoder:
             step, *arguments, abandon_on_cancel=True, limiter=self._threads
         )
 
-    def _put_back(self, process: PipedProcess, *, is_usable: bool) -> None:
+    def _put_back(self, process: DecodingProcess, *, is_usable: bool) -> None:
         if is_usable and process.n_pictures < _MOST_PICTURES and not self._is_closed:
             self._idle.append(process)
             return

@@ -1,4 +1,4 @@
-"""One process that decodes, seen from its parent: what is sent, what comes back, and its end.
+"""One process that decodes, seen from its parent: what is sent, and what comes back.
 
 `app.decoder_process` is the other side and says what is spoken. Methods block: they are for
 threads.
@@ -7,26 +7,21 @@ threads.
 import contextlib
 import json
 import logging
-import os
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from app.codecs import DecodedPicture
-from app.decoder_process import GO_ON, HEAD, LENGTH, PICTURE, TABLE
+from app.decoder_process import GO_ON, HEAD, PICTURE, TABLE
 from app.errors import CorruptImage, ServiceError
+from app.pipes import LENGTH, PipedProcess, ProcessDiedError
 from app.points import Points
 
-__all__ = ["DecoderLimits", "PipedProcess", "ProcessDiedError"]
+__all__ = ["DecoderLimits", "DecodingProcess"]
 
 _LONGEST_MESSAGE = 65_536
 _NUMBER = np.dtype(np.float64).itemsize
-_ROOT = Path(__file__).parents[1]
 _log = logging.getLogger(__name__)
 
 
@@ -45,28 +40,12 @@ class DecoderLimits:
     timeout_s: float = 15.0
 
 
-class ProcessDiedError(Exception):
-    """It ended under a picture: killed, crashed, or out of processor time."""
-
-
-class PipedProcess:
-    """One decoding process and its pipes; its methods block."""
+class DecodingProcess(PipedProcess):
+    """One decoding process; its methods block."""
 
     def __init__(self, limits: DecoderLimits) -> None:
         cpu_s = max(1, round(limits.timeout_s))
-        arguments = [limits.max_pixels, limits.max_memory_bytes, cpu_s]
-        self._popen = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-P", "-m", "app.decoder_process", *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env=_environment(),
-            start_new_session=True,  # a terminal's interrupt is for the parent
-        )
-        assert self._popen.stdin  # noqa: S101 - tells the type checker what PIPE says
-        assert self._popen.stdout  # noqa: S101 - likewise
-        self._to, self._from = self._popen.stdin, self._popen.stdout
-        self._talking = threading.Lock()
+        super().__init__("app.decoder_process", limits.max_pixels, limits.max_memory_bytes, cpu_s)
         self.n_pictures = 0
 
     def read_size(self, encoded: bytes) -> int:
@@ -117,36 +96,10 @@ class PipedProcess:
             self._send(b"n")
             self._receive_message()
 
-    def close(self) -> None:
-        """End it at once; whoever waits for it in another thread learns that it died."""
-        self._popen.kill()
-        self._popen.wait()
-        with self._talking:  # which ends now that the other end of the pipes is closed
-            self._to.close()
-            self._from.close()
-
     def _begin(self, kind: bytes, encoded: bytes) -> None:
         self.n_pictures += 1
         self._send(HEAD.pack(kind, len(encoded)))
         self._send(encoded)
-
-    def _send(self, content: bytes) -> None:
-        view = memoryview(content)
-        try:
-            while view:
-                view = view[self._to.write(view) :]
-        except OSError as error:
-            raise ProcessDiedError from error
-
-    def _receive(self, n_bytes: int) -> bytearray:
-        content = bytearray(n_bytes)
-        view = memoryview(content)
-        while view:
-            n_read = self._from.readinto(view)  # type: ignore[attr-defined]
-            if not n_read:
-                raise ProcessDiedError
-            view = view[n_read:]
-        return content
 
     def _receive_message(self) -> dict[str, Any]:
         length = LENGTH.unpack(self._receive(LENGTH.size))[0]
@@ -164,9 +117,3 @@ def _error_of(message: dict[str, Any]) -> ServiceError:
     kinds = {kind.__name__: kind for kind in ServiceError.__subclasses__()}
     kind = kinds.get(str(message["error"]), CorruptImage)
     return kind(str(message["detail"]), dict(message["members"]))
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of our own, so no secret; one thread for the libraries, as limits count threads."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
-    return kept | {"PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -27,9 +27,9 @@ from typing import IO
 
 from app.codecs import DecodedPicture, Limits, decode
 from app.errors import BadPoints, QueueFull, ServiceError
+from app.pipes import LENGTH
 
 HEAD = struct.Struct(">cQ")
-LENGTH = struct.Struct(">Q")
 PICTURE, TABLE = b"p", b"t"
 GO_ON = b"y"
 _FILES = 16  # the pipes, and what a library may open to read

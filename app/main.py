@@ -15,6 +15,7 @@ from app.access import ApiKeys
 from app.admission import Admission, AdmissionLimits
 from app.batcher import Batcher
 from app.decoder import Decoder, DecoderLimits
+from app.drawer import Drawer
 from app.engine import Engine
 from app.gate import Gate
 from app.heaps import give_back_for_ever
@@ -72,6 +73,7 @@ def create_app(
         turns=Turns(settings.max_pixels + settings.max_batch_pixels),  # one large, some small
     )
     results = ResultCache(settings.result_cache_bytes, settings.result_ttl_s)
+    drawer = Drawer()
     engine = batcher = None
     if compute is None:
         engine = Engine(settings.backend)
@@ -83,7 +85,7 @@ def create_app(
         summary="k-means for colours and points: fewer colours, the colours, or advice on how many",
         docs_url=None,
         redoc_url=None,
-        lifespan=_lifespan(decoder, engine, batcher),
+        lifespan=_lifespan(decoder, drawer, engine, batcher),
         telemetry=telemetry,
     )
     app.state.service = Service(
@@ -91,6 +93,7 @@ def create_app(
         decoder=decoder,
         max_points_bytes=settings.max_points_bytes,
         threads=CapacityLimiter(settings.codec_threads),
+        drawer=drawer,
     )
     app.state.health = Health(
         device=engine.device if engine else "elsewhere",
@@ -135,7 +138,7 @@ def _batcher(engine: Engine, settings: Settings) -> Batcher[Job[Any]]:
 
 
 def _lifespan(
-    decoder: Decoder, engine: Engine | None, batcher: Batcher[Job[Any]] | None
+    decoder: Decoder, drawer: Drawer, engine: Engine | None, batcher: Batcher[Job[Any]] | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -152,6 +155,7 @@ def _lifespan(
         if engine:
             engine.close()
         decoder.close()
+        drawer.close()
 
     return lifespan
 

@@ -1,23 +1,24 @@
 """What the engine computes for a plot: Lloyd's steps, and where many starts end.
 
-On the CPU whatever the device: a plot has few points. What draws needs half a second of imports and
-is not needed here before a job runs.
+On the CPU whatever the device: a plot has few points.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Num
 
 from app.errors import BadParameter
 from app.jobs import OnProgress
 from app.options import StepsOptions, TrapOptions
+from app.sketches import Starts, Step, check_plane
+from gpu_kmeans import kmeans
+from gpu_kmeans.distances import distances
+from gpu_kmeans.progress import Progress, part_of
 
-if TYPE_CHECKING:
-    from app.plots.starts import Starts
-    from app.plots.steps import Step
+_AT_ONCE = 1024  # points whose distances are in memory: to 256 centroids 2 MB, and as much to work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +37,8 @@ class StepsJob:
     options: StepsOptions
     on_progress: OnProgress | None = None
 
-    def run(self, _device: torch.device, _backend: str) -> "list[Step]":
+    def run(self, _device: torch.device, _backend: str) -> list[Step]:
         """Walk from random ones of the points until nothing moves."""
-        from app.plots.steps import check_plane, take_steps
-
         check_plane(self.points)
         return take_steps(
             self.points,
@@ -78,10 +77,8 @@ class TrapJob:
     options: TrapOptions
     on_progress: OnProgress | None = None
 
-    def run(self, _device: torch.device, _backend: str) -> "Starts":
+    def run(self, _device: torch.device, _backend: str) -> Starts:
         """Fit from as many starts of either kind as are asked for."""
-        from app.plots.starts import try_starts
-
         return try_starts(
             self.points,
             self.options.k,
@@ -89,3 +86,102 @@ class TrapJob:
             weights=self.weights,
             on_progress=self.on_progress,
         )
+
+
+def take_steps(
+    points: Float[np.ndarray, "n 2"],
+    first: Float[np.ndarray, "k 2"],
+    *,
+    weights: Num[np.ndarray, " n"] | None = None,
+    metric: str = "euclidean",
+    p: float = 2.0,
+    max_iter: int = 100,
+    on_progress: Progress | None = None,
+) -> list[Step]:
+    """Run Lloyd's iteration from given centroids, and keep what it does.
+
+    Args:
+        points: In the plane.
+        first: Where the centroids start.
+        weights: How much each point counts.
+        metric: As in `gpu_kmeans.kmeans`.
+        p: Likewise.
+        max_iter: The most iterations.
+        on_progress: Told the share of the work done, if it takes all iterations; what it raises
+            ends the work.
+
+    Returns:
+        Every step, from the first centroids to where nothing moves any more.
+
+    Raises:
+        InputError: See `gpu_kmeans.kmeans`.
+    """
+    steps: list[Step] = []
+    centroids = first
+    for n_iter in range(1, max_iter + 1):
+        report = None if on_progress is None else part_of(on_progress, n_iter - 1, max_iter)
+        result = kmeans(
+            points,
+            len(centroids),
+            weights=weights,
+            init=centroids,
+            metric=metric,
+            p=p,
+            max_iter=1,
+            tol=0.0,
+            on_progress=report,
+        )
+        if not steps:
+            labels = _nearest(points, first, metric, p)
+            start = Step(n_iter=0, centroids=first, labels=labels, wcss=result.wcss_history[0])
+            steps.append(start)
+        centroids = np.asarray(result.centroids)
+        labels = np.asarray(result.labels).astype(np.min_scalar_type(len(centroids) - 1))
+        steps.append(Step(n_iter=n_iter, centroids=centroids, labels=labels, wcss=result.wcss))
+        if result.converged:
+            break
+    return steps
+
+
+def _nearest(
+    points: Float[np.ndarray, "n 2"], centroids: Float[np.ndarray, "k 2"], metric: str, p: float
+) -> Int[np.ndarray, " n"]:
+    """Give each point its nearest centroid, some points at a time."""
+    where = torch.from_numpy(centroids)
+    labels = np.empty(len(points), np.min_scalar_type(len(centroids) - 1))
+    for i in range(0, len(points), _AT_ONCE):
+        some = torch.from_numpy(points[i : i + _AT_ONCE])
+        labels[i : i + _AT_ONCE] = distances(some, where, metric, p).argmin(dim=1).numpy()
+    return labels
+
+
+def try_starts(
+    points: Num[np.ndarray, "n d"],
+    k: int,
+    *,
+    starts: int = 100,
+    weights: Num[np.ndarray, " n"] | None = None,
+    on_progress: Progress | None = None,
+) -> Starts:
+    """Fit from many starts of either kind, with the seeds 0, 1, 2, ...
+
+    Args:
+        points: Any.
+        k: Clusters.
+        starts: How many of either kind.
+        weights: How much each point counts.
+        on_progress: Told the share of the work done; what it raises ends the work.
+
+    Returns:
+        The final WCSS of each.
+
+    Raises:
+        InputError: See `gpu_kmeans.kmeans`.
+    """
+    found: dict[str, list[float]] = {"random": [], "k-means++": []}
+    for i, (seed, init) in enumerate(product(range(starts), found)):
+        report = None if on_progress is None else part_of(on_progress, i, 2 * starts)
+        fit = kmeans(points, k, weights=weights, init=init, seed=seed, on_progress=report)
+        found[init].append(fit.wcss)
+    random, plus = map(np.array, found.values())
+    return Starts(k=k, random=random, plus=plus)

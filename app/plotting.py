@@ -1,11 +1,10 @@
 """The plots of the doors, step by step: read, compute, draw.
 
-They read, admit and compute as every other use case does; drawing runs in a worker thread, one plot
-at a time. What draws takes half a second to import, so that waits until the first plot.
+They read, admit and compute as every other use case does; what is to be drawn is cut down here, and
+drawn in a process of its own, one plot at a time.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +18,17 @@ from app.plot_jobs import StepsJob, TrapJob
 from app.points import Points, looks_like_points
 from app.schemas import ClusterAnswer, ElbowAnswer, Timing
 from app.service import Service
+from app.sketches import (
+    PlotFormat,
+    Sketch,
+    Starts,
+    Step,
+    check_plane,
+    reduce_picture,
+    sample_colors,
+    sample_steps,
+)
 from gpu_kmeans import QuantizedImage
-
-if TYPE_CHECKING:
-    from app.plots import PlotFormat, Starts, Step
 
 _RGB = 3  # channels before alpha
 _TRAP_POINTS = 5000  # of a picture: the trap is in where they lie, not in how many they are
@@ -45,7 +51,7 @@ async def plot_comparison(
     service: Service,
     encoded: bytes,
     options: CompressOptions,
-    plot_format: "PlotFormat",
+    plot_format: PlotFormat,
     on_progress: OnProgress | None = None,
 ) -> Drawing:
     """Draw a picture beside what `/compress` makes of it.
@@ -55,7 +61,7 @@ async def plot_comparison(
     """
     async with service.decoded(encoded) as (picture, decode_ms):
         made = await service.reduce(picture, options, on_progress=on_progress)
-        data, draw_ms = await service.draw(_draw_comparison, picture, made, plot_format)
+        data, draw_ms = await service.draw(plot_format, _sketch_comparison, picture, made)
     return Drawing(data=data, timing_ms=timing(made.outcome, decode_ms, made.encode_ms + draw_ms))
 
 
@@ -63,7 +69,7 @@ async def plot_cube(
     service: Service,
     encoded: bytes,
     options: CubeOptions,
-    plot_format: "PlotFormat",
+    plot_format: PlotFormat,
     on_progress: OnProgress | None = None,
 ) -> Drawing:
     """Draw the colours of a picture in the RGB cube, with their centroids.
@@ -75,7 +81,7 @@ async def plot_cube(
         keywords = options.model_dump()
         job = QuantizeJob(pixels=picture.pixels, options=keywords, on_progress=on_progress)
         outcome = await service.compute(job)
-        data, draw_ms = await service.draw(_draw_cube, picture, outcome.result, plot_format)
+        data, draw_ms = await service.draw(plot_format, _sketch_cube, picture, outcome.result)
     return Drawing(data=data, timing_ms=timing(outcome, decode_ms, draw_ms))
 
 
@@ -83,7 +89,7 @@ async def plot_steps(
     service: Service,
     body: bytes | Points,
     options: StepsOptions,
-    plot_format: "PlotFormat",
+    plot_format: PlotFormat,
     on_progress: OnProgress | None = None,
 ) -> Drawing:
     """Draw Lloyd's iteration on points in the plane, from random ones of them.
@@ -99,7 +105,7 @@ async def plot_steps(
         points=source.points, weights=source.weights, options=options, on_progress=on_progress
     )
     outcome = await service.compute(job)
-    data, draw_ms = await service.draw(_draw_steps, source, outcome.result, plot_format)
+    data, draw_ms = await service.draw(plot_format, _sketch_steps, source, outcome.result)
     return Drawing(data=data, timing_ms=timing(outcome, read_ms, draw_ms))
 
 
@@ -107,7 +113,7 @@ async def plot_trap(
     service: Service,
     body: bytes | Points,
     options: TrapOptions,
-    plot_format: "PlotFormat",
+    plot_format: PlotFormat,
     on_progress: OnProgress | None = None,
 ) -> Drawing:
     """Draw where many random and many k-means++ starts end, on points or a picture's colours.
@@ -121,17 +127,17 @@ async def plot_trap(
         points=table.points, weights=table.weights, options=options, on_progress=on_progress
     )
     outcome = await service.compute(job)
-    data, draw_ms = await service.draw(_draw_starts, outcome.result, plot_format)
+    data, draw_ms = await service.draw(plot_format, _sketch_starts, outcome.result)
     return Drawing(data=data, timing_ms=timing(outcome, decode_ms, draw_ms))
 
 
-async def plot_elbow(service: Service, answer: ElbowAnswer, plot_format: "PlotFormat") -> bytes:
+async def plot_elbow(service: Service, answer: ElbowAnswer, plot_format: PlotFormat) -> bytes:
     """Draw a curve. Never raises."""
-    return (await service.draw(_draw_elbow, answer, plot_format))[0]
+    return (await service.draw(plot_format, _sketch_elbow, answer))[0]
 
 
 async def plot_clusters(
-    service: Service, body: bytes, answer: ClusterAnswer, plot_format: "PlotFormat"
+    service: Service, body: bytes, answer: ClusterAnswer, plot_format: PlotFormat
 ) -> bytes:
     """Draw points in the plane by cluster.
 
@@ -140,7 +146,7 @@ async def plot_clusters(
     """
     source, _read_ms = await service.table(body)
     with public_errors():
-        return (await service.draw(_draw_clusters, source, answer, plot_format))[0]
+        return (await service.draw(plot_format, _sketch_clusters, source, answer))[0]
 
 
 async def _few_points(service: Service, body: bytes | Points) -> tuple[Points, float]:
@@ -159,9 +165,7 @@ def _sample(picture: DecodedPicture) -> Points:
     return Points(points=colors[is_visible, :_RGB].astype(np.float64), weights=None)
 
 
-def _draw_comparison(picture: DecodedPicture, made: Made, plot_format: "PlotFormat") -> bytes:
-    from app.plots import comparison_figure, write_figure
-
+def _sketch_comparison(picture: DecodedPicture, made: Made) -> Sketch:
     quantized = made.outcome.result
     after = picture.pixels if made.file.kept_original else quantized.to_pixels()
     said = "the original is kept" if made.file.kept_original else f"{quantized.k} colours"
@@ -170,44 +174,30 @@ def _draw_comparison(picture: DecodedPicture, made: Made, plot_format: "PlotForm
         f"{said}, {len(made.file.data):,} bytes",
     )
     counts = np.asarray(quantized.counts)
-    figure = comparison_figure(
-        picture.pixels,
-        np.asarray(after),
-        captions,
-        np.asarray(quantized.palette),
-        counts / counts.sum(),
-    )
-    return write_figure(figure, plot_format)
+    pictures = reduce_picture(picture.pixels), reduce_picture(np.asarray(after))
+    palette, shares = np.asarray(quantized.palette), counts / counts.sum()
+    return Sketch("comparison", (*pictures, captions, palette, shares))
 
 
-def _draw_cube(picture: DecodedPicture, fit: QuantizedImage, plot_format: "PlotFormat") -> bytes:
-    from app.plots import cube_figure, write_figure
-
-    figure = cube_figure(picture.pixels, np.asarray(fit.centroids), np.asarray(fit.counts))
-    return write_figure(figure, plot_format)
+def _sketch_cube(picture: DecodedPicture, fit: QuantizedImage) -> Sketch:
+    colors = sample_colors(picture.pixels)
+    return Sketch("cube", (colors, np.asarray(fit.centroids), np.asarray(fit.counts)))
 
 
-def _draw_steps(source: Points, steps: "list[Step]", plot_format: "PlotFormat") -> bytes:
-    from app.plots import steps_figure, write_figure
-
-    return write_figure(steps_figure(source.points, steps), plot_format)
+def _sketch_steps(source: Points, steps: list[Step]) -> Sketch:
+    return Sketch("steps", sample_steps(source.points, steps))
 
 
-def _draw_starts(starts: "Starts", plot_format: "PlotFormat") -> bytes:
-    from app.plots import starts_figure, write_figure
-
-    return write_figure(starts_figure(starts), plot_format)
+def _sketch_starts(starts: Starts) -> Sketch:
+    return Sketch("starts", (starts,))
 
 
-def _draw_elbow(answer: ElbowAnswer, plot_format: "PlotFormat") -> bytes:
-    from app.plots import draw_elbow
-
-    return draw_elbow(answer, plot_format)
+def _sketch_elbow(answer: ElbowAnswer) -> Sketch:
+    return Sketch("elbow", (answer,))
 
 
-def _draw_clusters(source: Points, answer: ClusterAnswer, plot_format: "PlotFormat") -> bytes:
-    from app.plots import clusters_figure, write_figure
-
+def _sketch_clusters(source: Points, answer: ClusterAnswer) -> Sketch:
+    check_plane(source.points)
     title = f"k = {answer.k}, {answer.metric}: {answer.wcss:.6g}"
     labels, centroids = np.array(answer.labels), np.array(answer.centroids)
-    return write_figure(clusters_figure(source.points, labels, centroids, title), plot_format)
+    return Sketch("clusters", (source.points, labels, centroids, title))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
@@ -45,12 +45,12 @@ from app.schemas import (
     Timing,
 )
 from app.service import Service
+from app.sketches import PlotFormat
 from app.uploads import read_upload
 
 WEB = Path(__file__).parent / "web"
 _JSON = "application/json"
 _VARY = {"Vary": "Accept"}
-PlotFormat = Literal["svg", "png"]
 _PLOTS: dict[str, PlotFormat] = {"image/png": "png", "image/svg+xml": "svg"}
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from app.codecs import DecodedPicture
 from app.compression import Compression, Made
 from app.decoder import Decoder
 from app.delivery import Delivery, deliver, pixels_for, with_alpha
+from app.drawer import Drawer
 from app.errors import BadParameter, BodyTooLarge
 from app.jobs import ClusterJob, Compute, ElbowJob, OnProgress, QuantizeJob
 from app.options import (
@@ -40,6 +41,7 @@ from app.palettes import read_colors
 from app.points import Points, looks_like_points
 from app.preferences import preferred
 from app.schemas import ClusterAnswer, CompressAnswer, ElbowAnswer, PaletteAnswer, PointsInput
+from app.sketches import PlotFormat, Sketch
 from gpu_kmeans import QuantizedImage
 
 T = TypeVar("T")
@@ -63,14 +65,14 @@ class Service:
         decoder: Turns bytes into pixels, for which it holds room, and JSON into points.
         max_points_bytes: Longest table of points, as JSON.
         threads: How many pictures may be encoded at once.
-        drawing: How many plots may be drawn at once: one, as they share their fonts and settings.
+        drawer: Turns sketches into files of figures.
     """
 
     compute: Compute
     decoder: Decoder
     max_points_bytes: int
     threads: CapacityLimiter
-    drawing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    drawer: Drawer
 
     async def compress(
         self,
@@ -272,10 +274,13 @@ class Service:
             work.add_done_callback(lambda left: left.cancelled() or left.exception())
             raise
 
-    async def draw(self, step: Callable[..., bytes], *arguments: object) -> tuple[bytes, float]:
-        """Draw a plot in a worker thread; give its file and the milliseconds it took."""
+    async def draw(
+        self, plot_format: PlotFormat, sketch: Callable[..., Sketch], *arguments: object
+    ) -> tuple[bytes, float]:
+        """Sketch a plot in a worker thread, draw it, and say how many milliseconds that took."""
         started_at = time.perf_counter()
-        drawing = await to_thread.run_sync(partial(step, *arguments), limiter=self.drawing)
+        sketched, _ = await self._timed(sketch, *arguments)
+        drawing = await self.drawer.draw(sketched, plot_format)
         return drawing, 1e3 * (time.perf_counter() - started_at)
 
     async def _timed(self, step: Callable[..., T], *arguments: object) -> tuple[T, float]:

@@ -6,7 +6,8 @@ caught with two centroids in one blob and one between two others.
 
 import numpy as np
 
-from app.plots import starts_figure, steps_figure, take_steps, try_starts
+from app.plot_jobs import take_steps, try_starts
+from app.plots import starts_figure, steps_figure
 
 rng = np.random.default_rng(2)
 corners = np.array([[0, 0], [8, 0], [0, 8], [30, 30], [38, 30]])

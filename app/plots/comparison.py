@@ -1,20 +1,16 @@
 """Before and after, side by side, with sizes."""
 
-from itertools import product
-
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
 from app.plots.drawing import INK
+from app.sketches import reduce_picture
 
 _WIDTH = 11.0  # inches
 _CAPTION = 0.9  # inches of text and palette
 _TALLEST, _LOWEST = 11.0, 0.5  # inches of a picture, however narrow or wide it is
 _STRIP = 0.06  # height of the palette, of the figure's width / 2
-_MOST_PIXELS = 1600  # on either side: twice what the figure has dots for
-_AT_ONCE = 1 << 18  # pixels that are averaged together: 4 MB as numbers
-_RGB = 3  # channels before alpha
 
 
 def comparison_figure(
@@ -42,7 +38,7 @@ def comparison_figure(
     grid = figure.add_gridspec(2, 2, height_ratios=[height, _WIDTH / 2 * _STRIP])
     for i, (picture, caption) in enumerate(zip((before, after), captions, strict=True)):
         axes = figure.add_subplot(grid[0, i])
-        axes.imshow(_reduced(picture), interpolation="none")
+        axes.imshow(reduce_picture(picture), interpolation="none")
         axes.set_title(caption, color=INK, fontsize=11)
         axes.axis("off")
     strip = figure.add_subplot(grid[1, :])
@@ -52,31 +48,3 @@ def comparison_figure(
     strip.set_xlim(0, 1)
     strip.axis("off")
     return figure
-
-
-def _reduced(picture: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
-    """Average blocks of pixels until there are no more than can be seen, some at a time."""
-    n = -(-max(picture.shape[:2]) // _MOST_PIXELS)
-    down, across = (min(n, side) for side in picture.shape[:2])
-    h, w = picture.shape[0] // down, picture.shape[1] // across
-    at_once = max(1, _AT_ONCE // (down * across))  # blocks
-    rows, columns = max(1, at_once // w), min(w, at_once)
-    reduced = np.empty((h, w, picture.shape[2]), np.uint8)
-    for i, j in product(range(0, h, rows), range(0, w, columns)):
-        part = reduced[i : i + rows, j : j + columns]
-        pixels = picture[i * down :, j * across :]
-        pixels = pixels[: len(part) * down, : part.shape[1] * across]
-        part[:] = _averages(pixels.reshape(len(part), down, part.shape[1], across, -1))
-    return reduced
-
-
-def _averages(blocks: UInt8[np.ndarray, "h down w across c"]) -> Float[np.ndarray, "h w c"]:
-    """Average each block; of what is transparent there is nothing to be seen."""
-    pixels = blocks.astype(np.float32)
-    if blocks.shape[4] == _RGB:
-        means: np.ndarray = pixels.sum(axis=1).sum(axis=2) / (blocks.shape[1] * blocks.shape[3])
-        return means.round()
-    alpha = pixels[..., _RGB:].sum(axis=1).sum(axis=2)
-    colors = (pixels[..., :_RGB] * pixels[..., _RGB:]).sum(axis=1).sum(axis=2)
-    colors /= np.maximum(alpha, 1)
-    return np.concatenate([colors, alpha / (blocks.shape[1] * blocks.shape[3])], axis=2).round()

@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Float, Num, UInt8
 from matplotlib.figure import Figure
 
-from app.plots.drawing import INK, MOST_POINTS, sample_rows
+from app.plots.drawing import INK
+from app.sketches import sample_colors
 
 _RGB = 3  # channels before alpha
 _SIZES = (30.0, 400.0)  # of a centroid, in square points: from one pixel to all of them
@@ -29,10 +30,9 @@ def cube_figure(
     Returns:
         A figure of 6.5 x 6 inches. Never raises.
     """
-    colors, shown = pixels.reshape(-1, pixels.shape[2]), np.ones(len(centroids), bool)
+    colors, shown = sample_colors(pixels, seed)[0, :, :_RGB], np.ones(len(centroids), bool)
     if pixels.shape[2] > _RGB:
-        colors, shown = colors[colors[:, _RGB] > 0], centroids[:, _RGB] > 0
-    colors = colors[sample_rows(len(colors), MOST_POINTS, seed), :_RGB]
+        shown = centroids[:, _RGB] > 0
     middle = np.clip(centroids[shown, :_RGB], 0, 255)
     figure = Figure(figsize=(6.5, 6), layout="constrained")
     axes = figure.add_subplot(projection="3d", computed_zorder=False)

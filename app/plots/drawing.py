@@ -2,20 +2,17 @@
 
 import io
 import threading
-from typing import Literal
 
-import numpy as np
-from jaxtyping import Int
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PlotFormat = Literal["svg", "png"]
+from app.sketches import PlotFormat
+
 INK, LINE, ACCENT, FAINT = "#1f2933", "#2563a8", "#c2410c", "#5f6b77"
 # Of clusters: told apart by those who see red and green alike (Okabe and Ito, 2008).
 CLUSTERS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#555555")
 DPI = 150
-MOST_POINTS = 4000  # more hide one another, and make an SVG of megabytes
 _rendering = threading.Lock()
 
 
@@ -25,18 +22,6 @@ def plain_axes(axes: Axes) -> Axes:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
-
-
-def sample_rows(n: int, most: int, seed: int = 0) -> Int[np.ndarray, " m"]:
-    """Choose which of n rows are drawn: all, or as many as are worth it. Never raises.
-
-    Example:
-        >>> sample_rows(3, 5).tolist(), len(sample_rows(9, 5))
-        ([0, 1, 2], 5)
-    """
-    if n <= most:
-        return np.arange(n)
-    return np.random.default_rng(seed).choice(n, most, replace=False)
 
 
 def write_figure(figure: Figure, plot_format: PlotFormat) -> bytes:

@@ -4,8 +4,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from app.plots.drawing import ACCENT, FAINT, INK, LINE, PlotFormat, plain_axes, write_figure
+from app.plots.drawing import ACCENT, FAINT, INK, LINE, plain_axes, write_figure
 from app.schemas import ElbowAnswer
+from app.sketches import PlotFormat
 
 
 def elbow_figure(answer: ElbowAnswer) -> Figure:

@@ -18,6 +18,7 @@ from app import decoder_pipes
 from app.codecs import Limits, decode
 from app.decoder import Decoder, DecoderLimits
 from app.errors import BadPoints, CorruptImage, QueueFull, ServiceError, TooManyPixels
+from app.pipes import ProcessDiedError
 from app.points import parse_points
 
 PICTURE = encoded(noise(30, 20))
@@ -146,9 +147,9 @@ def test_a_process_that_is_killed_costs_no_request():
 
 def test_a_picture_that_kills_its_process_twice_is_corrupt(monkeypatch):
     def die(_process, _encoded):
-        raise decoder_pipes.ProcessDiedError
+        raise ProcessDiedError
 
-    monkeypatch.setattr(decoder_pipes.PipedProcess, "read_pixels", die)
+    monkeypatch.setattr(decoder_pipes.DecodingProcess, "read_pixels", die)
     with decoder_of() as decoder:
         (dead,) = run(decoder, PICTURE)
 

@@ -1,6 +1,5 @@
 """POST /plots/...: the plots of the command over HTTP, with the limits of every other door."""
 
-import threading
 import time
 import weakref
 from contextlib import asynccontextmanager
@@ -12,7 +11,9 @@ from pictures import encoded, noise
 
 import app.codecs
 import app.decoder
+import app.plot_jobs
 import app.plots
+import app.sketches
 from app.main import create_app
 from app.settings import Settings
 
@@ -183,20 +184,14 @@ def test_no_picture_is_decoded_in_the_process_of_the_server(client, photo_png, p
 
 
 @pytest.mark.parametrize("path", ["/plots/cube", "/plots/steps", "/elbow", "/cluster"])
-def test_nothing_is_drawn_on_the_event_loop(client, photo_png, path, monkeypatch):
-    write, threads = app.plots.drawing.write_figure, []
+def test_nothing_is_drawn_in_the_server(client, photo_png, path, monkeypatch):
+    def refuse(*_arguments):
+        raise AssertionError
 
-    def watched(*arguments):
-        threads.append(threading.current_thread())
-        return write(*arguments)
-
-    for module in (app.plots, app.plots.elbow):
-        monkeypatch.setattr(module, "write_figure", watched)
+    for module in (app.plots, app.plots.elbow, app.plots.drawing):
+        monkeypatch.setattr(module, "write_figure", refuse)
 
     svg(client, path, **asked(path, photo_png))
-
-    assert threads
-    assert all(thread.name.startswith("AnyIO worker") for thread in threads)
 
 
 def test_points_that_are_too_many_and_pictures_too_large_are_refused():
@@ -238,10 +233,10 @@ def test_a_trap_keeps_no_picture_beyond_the_room_held_for_it(photo_png, monkeypa
 
     def look(*_arguments, **_keywords):
         seen.append((admission.pixels, [each() is None for each in kept]))
-        return app.plots.Starts(k=2, random=np.ones(2), plus=np.ones(2))
+        return app.sketches.Starts(k=2, random=np.ones(2), plus=np.ones(2))
 
     monkeypatch.setattr(app.decoder.Decoder, "decoded", lambda _self, encoded: watched(encoded))
-    monkeypatch.setattr(app.plots.starts, "try_starts", look)
+    monkeypatch.setattr(app.plot_jobs, "try_starts", look)
     with TestClient(application) as client:
         assert client.post("/plots/trap?k=2", content=photo_png).status_code == 200
 

@@ -7,14 +7,13 @@ from matplotlib.figure import Figure
 from pictures import decoded
 
 from app.cli import main
+from app.plot_jobs import take_steps, try_starts
 from app.plots import (
     clusters_figure,
     comparison_figure,
     cube_figure,
     starts_figure,
     steps_figure,
-    take_steps,
-    try_starts,
     write_figure,
 )
 from gpu_kmeans import ShapeError, kmeans, quantize
