@@ -5,7 +5,7 @@ import { zip } from "./zip.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** The list; hidden while there is one picture. Fires "error". */
+/** The list; hidden while there is one picture. Fires "save" and "remove" with a picture, and "error". */
 export class Batch extends EventTarget {
   #pictures;
   #rows = new Map(); // picture -> its parts
@@ -44,17 +44,30 @@ export class Batch extends EventTarget {
     const saving = element("span", "saved", "");
     button.append(thumb, name, state, saving);
     button.addEventListener("click", () => this.#pictures.select(picture));
-    item.append(button);
-    return { item, button, state, saving };
+    const [keep, remove] = [["Save", "save"], ["×", "remove"]].map(([textContent, what]) => {
+      const action = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent });
+      action.setAttribute("aria-label", `${what === "save" ? "Save" : "Remove"} ${picture.name}`);
+      action.addEventListener("click", () => this.#act(what, picture));
+      return action;
+    });
+    item.append(button, keep, remove);
+    return { item, button, state, saving, keep };
+  }
+
+  #act(what, picture) {
+    const at = this.#pictures.list.indexOf(picture);
+    this.dispatchEvent(new CustomEvent(what, { detail: picture }));
+    if (what === "remove") $("batch-list").children[Math.min(at, this.#pictures.list.length - 1)]?.querySelector("button").focus();
   }
 
   #show(picture, isCurrent) {
-    const { button, state, saving } = this.#rows.get(picture);
+    const { button, state, saving, keep } = this.#rows.get(picture);
     const { result, file } = picture;
     button.setAttribute("aria-pressed", String(isCurrent));
     button.dataset.state = picture.state;
     state.textContent = STATES[picture.state](picture);
     const isDone = picture.state === "done";
+    keep.disabled = !isDone;
     saving.textContent = isDone ? change(file.size, result.answer.image.bytes) : "";
     saving.classList.toggle("worse", isDone && result.answer.image.bytes > file.size);
   }

@@ -125,7 +125,12 @@ export class Elbow extends EventTarget {
     picture.sizes.get(key).set(k, { bytes: image.bytes, psnr_db });
   }
 
+  #canMeasure() {
+    return !this.#measuring && Boolean(this.#picture?.result) && !PRESETS.every((k) => this.#sizes.has(k));
+  }
+
   async #measure() {
+    if (!this.#canMeasure()) return;
     const [picture, key, options] = [this.#picture, this.#key, this.#options];
     this.#measuring = new AbortController();
     const { signal } = this.#measuring;
@@ -164,7 +169,7 @@ export class Elbow extends EventTarget {
       return row;
     }));
     $("sizes-invite").textContent = PRESETS.some((k) => k !== now && this.#sizes.has(k)) ? "The file of each k," : INVITATION;
-    $("measure").disabled = Boolean(this.#measuring) || !this.#picture?.result || PRESETS.every((k) => this.#sizes.has(k));
+    $("measure").setAttribute("aria-disabled", String(!this.#canMeasure())); // disabled outright, it would lose the focus
   }
 
   #offer(kMax) {

@@ -2,17 +2,22 @@
 
 const SAMPLE = "/static/sample/flower.jpg";
 
-/** Call back with the pictures that are dropped, pasted or picked. */
-export function receiveFiles(onFiles) {
+/** Call back with the pictures that are dropped, pasted or picked, and with those that are picked to be added. */
+export function receiveFiles(onFiles, onMore) {
   const input = document.getElementById("files");
+  let onPicked = onFiles;
   const veil = document.getElementById("drop");
-  const give = (list) => {
+  const give = (list, take = onFiles) => {
     const files = [...(list ?? [])];
-    if (files.length) onFiles(files);
+    if (files.length) take(files);
   };
-  document.getElementById("choose").addEventListener("click", () => input.click());
+  for (const [id, take] of [["choose", onFiles], ["add", onMore]])
+    document.getElementById(id).addEventListener("click", () => {
+      onPicked = take;
+      input.click();
+    });
   input.addEventListener("change", () => {
-    give(input.files);
+    give(input.files, onPicked);
     input.value = ""; // so that the same file can be picked again
   });
   document.addEventListener("paste", (event) => give(event.clipboardData?.files));

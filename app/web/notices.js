@@ -20,7 +20,7 @@ export class Notices {
   about(picture) {
     const { state, error, result, waits_s: waits } = picture;
     if (state === "failed") return this.sayError(error, picture.name);
-    if (waits) return this.say("info", `The server is busy; it is asked again in ${waits} s.`);
+    if (waits) return this.say("info", `The server is busy; it is asked again in ${waits} s.`, [this.#stop]);
     if (state !== "done") return result ? undefined : this.say("plain", "Computing …");
     this.#box.replaceChildren();
     if (result.answer.image.bytes > picture.file.size) this.#sayLarger(picture, result);
@@ -29,6 +29,15 @@ export class Notices {
     for (const warning of warnings.filter((text) => isKept || !SAID_ABOVE.test(text))) this.#add(LOSES.test(warning) ? "warn" : "info", sentence(warning));
     if (!this.#box.children.length) this.#add("plain", describeWork(result));
     return undefined;
+  }
+
+  /** Offer an end of the waiting, where nothing is offered yet. */
+  sayLong({ waits_s: waits }) {
+    if (!waits) this.say("plain", "Still computing …", [this.#stop]);
+  }
+
+  get #stop() {
+    return ["Stop", () => this.#page.pictures.stop()];
   }
 
   /** Say one thing alone. */

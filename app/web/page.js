@@ -15,6 +15,7 @@ import { bytes, change, decibels, number, plural, quoted, scientific, stem } fro
 const $ = (id) => document.getElementById(id);
 const KEEPS_PALETTE = new Set(["prefer", "dither", "thrift", "space", "format", "order", "metadata", "skip_if_larger"]); // these do not ask for other colours
 const PATIENCE_MS = 150; // shorter waits show nothing
+const LONG_MS = 2000; // longer ones can be stopped
 
 const colors = { fixed: null, locked: [] }; // of every picture; one whose palette was changed by hand has its own
 const controls = new Controls();
@@ -27,11 +28,22 @@ const batch = new Batch(pictures);
 const notices = new Notices($("notices"), { controls, pictures, retry });
 let shownUrl = "";
 let busyTimer = 0;
+let longTimer = 0;
 
 function open(files, { credit = "" } = {}) {
   $("credit").textContent = credit;
   pictures.replace(files);
   run();
+}
+
+function add(files) {
+  pictures.add(files);
+  run(() => false);
+}
+
+function remove(picture) {
+  pictures.remove(picture);
+  run(() => false);
 }
 
 async function openSample() {
@@ -72,7 +84,7 @@ function lock(locked) {
   controls.showLocked(locked);
 }
 
-receiveFiles(open);
+receiveFiles(open, add);
 $("sample").addEventListener("click", openSample);
 
 controls.addEventListener("change", ({ detail: { name, colors: given, problem } }) => {
@@ -126,9 +138,12 @@ function showNothing() {
 
 function showBusy(isBusy) {
   clearTimeout(busyTimer);
+  clearTimeout(longTimer);
   $("stage").setAttribute("aria-busy", String(isBusy));
-  if (isBusy) busyTimer = setTimeout(() => { $("busy").hidden = false; }, PATIENCE_MS);
-  else $("busy").hidden = true;
+  if (!isBusy) return void ($("busy").hidden = true);
+  busyTimer = setTimeout(() => { $("busy").hidden = false; }, PATIENCE_MS);
+  longTimer = setTimeout(() => notices.sayLong(pictures.current), LONG_MS);
+  return undefined;
 }
 
 async function showResult(picture) {
@@ -200,7 +215,9 @@ elbow.addEventListener("error", ({ detail: error }) => notices.sayError(error));
 const extension = (blob) => blob.type.split("/")[1];
 const resultName = ({ name, result: { answer, blob } }) => (answer.kept_original ? name : `${stem(name)}-k${answer.k}.${extension(blob)}`);
 
-$("save").addEventListener("click", () => save(pictures.current.result.blob, resultName(pictures.current)));
+const saveResult = (picture) => save(picture.result.blob, resultName(picture));
+
+$("save").addEventListener("click", () => saveResult(pictures.current));
 $("copy-picture").addEventListener("click", async () => {
   toast((await copyPicture($("after"))) ? "Picture copied" : "This browser does not let a page copy pictures; save it instead.");
 });
@@ -234,6 +251,8 @@ function toast(text) {
   toastTimer = setTimeout(() => { $("toast").textContent = ""; }, 2500);
 }
 
+batch.addEventListener("save", ({ detail: picture }) => saveResult(picture));
+batch.addEventListener("remove", ({ detail: picture }) => remove(picture));
 batch.addEventListener("error", ({ detail: error }) => notices.sayError(error));
 batch.names = resultName;
 

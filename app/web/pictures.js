@@ -3,6 +3,11 @@ import { compress } from "./api.js";
 
 const AT_ONCE = 2;
 
+/** The user did not want to wait. */
+class Stopped extends Error {
+  name = "Stopped";
+}
+
 /**
  * What is known of one picture.
  *
@@ -41,6 +46,28 @@ export class Pictures extends EventTarget {
     for (const picture of this.list) picture.forget();
     this.list = files.map((file) => new Picture(file));
     this.select(this.list[0]);
+  }
+
+  /** Put more files after those that are there. */
+  add(files) {
+    this.list.push(...files.map((file) => new Picture(file)));
+  }
+
+  /** Let go of a picture, but not of the last one. */
+  remove(picture) {
+    const at = this.list.indexOf(picture);
+    this.list.splice(at, 1);
+    picture.forget();
+    if (picture === this.current) this.select(this.list[Math.min(at, this.list.length - 1)]);
+  }
+
+  /** Cancel what is under way. */
+  stop() {
+    this.#request.abort();
+    for (const picture of this.list.filter(({ state }) => state === "waiting" || state === "working")) {
+      Object.assign(picture, { state: "failed", error: new Stopped(), waits_s: 0 });
+      this.#fire("update", picture);
+    }
   }
 
   select(picture) {

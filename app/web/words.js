@@ -60,6 +60,7 @@ const ADVICE = {
 /** What happened and what to do about it. */
 export function explain(error) {
   if (error.name === "Unreadable") return "The file cannot be read: it may be a folder, or have been moved or changed. Open it again.";
+  if (error.name === "Stopped") return "Stopped.";
   if (error.name === "Unreachable") return "The server does not answer. See that it runs, then try again.";
   const advice = ADVICE[error.code];
   return advice && !error.message.includes(advice) ? `${error.message} ${advice}` : error.message;

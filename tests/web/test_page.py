@@ -486,7 +486,7 @@ def test_axe_finds_nothing_that_shuts_people_out(open_page, scheme, width):
     files = {f"{i}.png": encoded(photo(8 + i)) for i in range(2)}
     visit.bring({"notes.txt": b"no picture"} | files)
     expect(visit.page.locator("#zip")).to_be_enabled()
-    visit.page.locator("#batch-list button").last.click()
+    visit.page.locator("#batch-list [aria-pressed]").last.click()
     visit.settle()
     visit.page.locator('#k-presets input[value="auto"]').check()
     visit.page.click("summary")

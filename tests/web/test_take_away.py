@@ -301,7 +301,7 @@ def test_a_color_replaced_in_one_picture_leaves_the_others_theirs(visit):
     visit.page.locator("#color-replace").fill("#ff00ff")
     expect(visit.page.locator('[data-hex="#ff00ff"]')).to_be_visible()
     asked = len(visit.sent("/compress"))
-    visit.page.locator("#batch-list button").nth(1).click()
+    visit.page.locator("#batch-list [aria-pressed]").nth(1).click()
     expect(visit.page.locator("#curl")).to_contain_text("1.png")
 
     assert "#ff00ff" not in visit.colors()
@@ -313,10 +313,47 @@ def test_each_of_several_pictures_shows_its_saving_and_can_be_looked_at(visit):
     visit.bring({f"{i}.png": encoded(photo(8 + i)) for i in range(3)})
     expect(visit.page.locator("#zip")).to_be_enabled()
     savings = visit.page.locator("#batch-list .saved").all_inner_texts()
-    visit.page.locator("#batch-list button").nth(2).click()
+    visit.page.locator("#batch-list [aria-pressed]").nth(2).click()
 
     assert all(re.fullmatch(rf"{MINUS}\d+ %", saving) for saving in savings)
     expect(visit.page.locator("#curl")).to_contain_text("2.png")
+
+
+def test_pictures_are_added_to_those_that_are_there(visit):
+    visit.bring({f"{i}.png": encoded(photo(8 + i)) for i in range(2)})
+    expect(visit.page.locator("#zip")).to_be_enabled()
+    with visit.page.expect_file_chooser() as waiting:
+        visit.page.click("#add")
+    waiting.value.set_files(
+        {"name": "2.png", "mimeType": "image/png", "buffer": encoded(photo(11))}
+    )
+    expect(visit.page.locator("#batch-sum")).to_contain_text("3 pictures")
+
+    assert visit.page.locator("#batch-list .name").all_inner_texts() == ["0.png", "1.png", "2.png"]
+    expect(visit.page.locator("#curl")).to_contain_text("0.png")
+
+
+def test_one_of_several_pictures_is_saved_alone(visit):
+    visit.bring({f"{i}.png": encoded(photo(8 + i)) for i in range(2)})
+    expect(visit.page.locator("#zip")).to_be_enabled()
+    name, file = visit.download('[aria-label="Save 1.png"]')
+
+    assert name == "1-k64.png"
+    assert Image.open(io.BytesIO(file)).size == Image.open(io.BytesIO(encoded(photo(9)))).size
+
+
+def test_one_of_several_pictures_is_removed(visit):
+    visit.bring({f"{i}.png": encoded(photo(8 + i)) for i in range(3)})
+    expect(visit.page.locator("#zip")).to_be_enabled()
+    visit.page.locator('[aria-label="Remove 0.png"]').focus()
+    visit.page.keyboard.press("Enter")
+
+    expect(visit.page.locator("#curl")).to_contain_text("1.png")
+    expect(visit.page.locator("#batch-sum")).to_contain_text("2 pictures")
+    assert visit.page.evaluate("document.activeElement.textContent").startswith("1.png")
+    visit.page.locator('[aria-label="Remove 2.png"]').click()
+    expect(visit.page.locator("#batch")).to_be_hidden()
+    expect(visit.page.locator("#curl")).to_contain_text("1.png")
 
 
 def test_the_picture_is_copied(open_page):

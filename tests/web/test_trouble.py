@@ -78,9 +78,22 @@ def test_a_broken_file_among_several_keeps_none_from_coming(visit):
     expect(visit.page.locator('#batch-list [data-state="failed"]')).to_have_count(1)
     expect(visit.page.locator("#batch-sum")).to_contain_text("1 failed")
     asked = len(visit.sent("/compress"))
-    visit.page.locator("#batch-list button").nth(1).click()
+    visit.page.locator("#batch-list [aria-pressed]").nth(1).click()
     expect(visit.page.locator(".notice.error")).to_contain_text("PNG, JPEG, WebP, GIF and BMP")
     assert len(visit.sent("/compress")) == asked
+
+
+def test_a_long_wait_can_be_stopped_and_begun_again(visit):
+    visit.page.route("**/compress?k=8&*", lambda _: None)  # never answered
+    visit.page.locator('#k-presets input[value="8"]').check()
+    visit.page.get_by_role("button", name="Stop").click()
+    expect(visit.page.locator(".notice.error")).to_contain_text("Stopped.")
+    expect(visit.page.locator("#busy")).to_be_hidden()
+
+    visit.page.unroute("**/compress?k=8&*")
+    visit.page.get_by_role("button", name="Try again").click()
+    expect(visit.page.locator("#k-out")).to_have_text("8")
+    expect(visit.page.locator(".notice.error")).to_have_count(0)
 
 
 def test_a_busy_server_is_asked_again(visit):
