@@ -58,9 +58,13 @@ def check_number(name: str, value: object, *, low: float, high: float = math.inf
     allowed = f"a number from {low:g}" + (" up" if high == math.inf else f" to {high:g}")
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise OptionError(name, value, allowed)
-    if not (low <= float(value) <= high and math.isfinite(float(value))):
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond all floats
+        number = math.inf
+    if not (low <= number <= high and math.isfinite(number)):
         raise OptionError(name, value, allowed)
-    return float(value)
+    return number
 
 
 def as_tensor(name: str, values: object) -> Tensor:

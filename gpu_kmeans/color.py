@@ -50,7 +50,7 @@ def check_space(space: str) -> None:
     Example:
         >>> check_space("oklab")
     """
-    if space not in SPACES:
+    if str(space) not in SPACES:  # an array answers "in" with an array
         raise OptionError("space", space, f"one of {', '.join(SPACES)}")
 
 

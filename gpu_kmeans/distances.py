@@ -376,9 +376,9 @@ def metric_for(name: str, p: float = 2.0) -> Metric:
         >>> metric_for("minkowski", 1).name
         'cityblock'
     """
-    if name not in METRICS:
+    if str(name) not in METRICS:  # an array answers "in" with an array
         raise OptionError("metric", name, f"one of {', '.join(METRICS)}")
-    if p == math.inf:
+    if str(p) == "inf":  # an array is equal to an array
         raise OptionError("p", p, "a finite number from 1 up", "metric='chebyshev' is its limit")
     exponent = check_number("p", p, low=1)
     if name != "minkowski" and exponent != 2:  # noqa: PLR2004

@@ -18,7 +18,7 @@ References:
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -371,10 +371,10 @@ def _mean(engine: Backend, problem: Problems) -> Tensor:
     return place_means(problem, zero, engine.assign_accumulate(problem, zero, (0, 1)))
 
 
-def _check_ks(k_max: int, ks: Sequence[int] | None) -> tuple[int, ...]:
+def _check_ks(k_max: int, ks: object) -> tuple[int, ...]:
     if ks is None:
         return tuple(range(1, check_integer("k_max", k_max, low=2) + 1))
-    checked = {check_integer("ks", k, low=1) for k in ks}
+    checked = {check_integer("ks", k, low=1) for k in ks} if isinstance(ks, Iterable) else None
     if not checked:
-        raise OptionError("ks", ks, "at least one whole number from 1 up")
+        raise OptionError("ks", ks, "a list of at least one whole number from 1 up")
     return tuple(sorted(checked))

@@ -34,12 +34,12 @@ class OptionError(InputError):
 
     def __init__(self, name: str, got: object, allowed: str, hint: str = "") -> None:
         """Compose the message from its parts and keep the parts."""
-        self.name, self.got, self.allowed = name, got, allowed
+        self.name, self.got, self.allowed, self.hint = name, got, allowed, hint
         super().__init__(f"{name}={got!r} is not allowed: {allowed}{'; ' + hint if hint else ''}")
 
-    def __reduce__(self) -> tuple[type, tuple[str, object, str]]:
+    def __reduce__(self) -> tuple[type, tuple[str, object, str, str]]:
         """Rebuild from the parts: the default would call the class with the message alone."""
-        return type(self), (self.name, self.got, self.allowed)
+        return type(self), (self.name, self.got, self.allowed, self.hint)
 
 
 class DeviceError(GpuKMeansError):

@@ -63,7 +63,7 @@ INITS = ("k-means++", "random")
 SEEDED_TOGETHER = 4  # starts: choosing seeds keeps one thread busy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KMeansResult:
     """The outcome of a k-means fit; arrays are of the kind, and on the device, of the input.
 
@@ -164,6 +164,9 @@ def kmeans(
     else:
         descent = fit.run(engine, problem, start, rising(on_progress), distance)
     warnings = [f"{len(few)} distinct points, for k={k}"] if few is not None else []
+    if few is None and len(descent.centroids) < k:
+        left = "the squares of what else they differ by vanish: scale the points"
+        warnings = [f"{len(descent.centroids)} centroids, for k={k}: {left}"]
     return KMeansResult(
         centroids=like(descent.centroids, points),
         labels=like(_label_all(distance.on(engine), rows, descent, exists), points),

@@ -8,7 +8,7 @@ entry of the palette as written.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -47,7 +47,7 @@ FIRST_K = 32  # of a search for the smallest k that is good enough
 ROUNDINGS = 2  # of the centroids to 8 bits, with a pass over the colours after each
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class QuantizedImage:
     """A picture in few colours; arrays are of the kind, and on the device, of the input.
 
@@ -219,7 +219,8 @@ def quantize(
             them count for more, and an entry of which one colour has a third of the weight is it.
         palette: The whole palette, uint8 (m, 3) or (m, 4), instead of computing one; k is not used.
         reserve: Colours that must be in the palette, likewise: they come first, in this order, and
-            the others are computed, k in all. A pixel of just such a colour keeps it.
+            the others are computed, k in all, or as many as are reserved where "elbow" or "auto"
+            says fewer. A pixel of just such a colour keeps it.
         order: Of the palette: "luminance" (alpha, then luma), "popularity" (the commonest first),
             or "given": colours given as they were given, then the others by luminance.
         curve: Compute the elbow curve to k as well.
@@ -273,7 +274,7 @@ def quantize(
 
 
 def quantize_batch(
-    images: Sequence[Pixels],
+    images: Iterable[Pixels],
     k: int | str = 64,
     *,
     k_max: int = 20,
@@ -299,7 +300,7 @@ def quantize_batch(
     """Reduce several pictures, of any sizes, each to its own palette.
 
     Args:
-        images: As `pixels` of `quantize`, all on one device.
+        images: Each as `pixels` of `quantize`, all on one device.
         k: See `quantize`, as all that follow.
         k_max: See `quantize`.
         min_psnr: See `quantize`.
@@ -352,13 +353,14 @@ def quantize_batch(
         refine=refine,
         seed=seed,
     )
-    tensors = [check_pixels(image) for image in images]
+    originals = list(images)
+    tensors = [check_pixels(image) for image in originals]
     overall, results = rising(on_progress), list[QuantizedImage]()
     groups = _groups(tensors, options, backend)
     for i, group in enumerate(groups):
         engine = backend_for(group[0].device, backend)
         found = _quantize(engine, group, options, part_of(overall, i, len(groups)))
-        results += map(_in_kind_of, images[len(results) :], found)
+        results += map(_in_kind_of, originals[len(results) :], found)
     return results
 
 
@@ -448,10 +450,12 @@ def _reduce(
         return _smallest(engine, histogram, options, report)
     if options.k == "elbow":
         curve = picture_curve(engine, histogram, range(1, options.k_max + 1), report)
-        chosen = replace(options, k=curve.knee or curve.ks[-1], curve=False)
+        least = _least_k(options.reserve, histogram)
+        chosen = replace(options, k=max(curve.knee or curve.ks[-1], least), curve=False)
         image = _fit_and_draw(engine, histogram, chosen, report)
         reason = "elbow" if image.k_reason == "asked" else image.k_reason
-        return replace(image, k_reason=reason, curve=curve, warnings=_no_knee(curve, image))
+        said = (*image.warnings, *_on_the_knee(curve, least))
+        return replace(image, k_reason=reason, curve=curve, warnings=said)
     if not options.curve:
         return _fit_and_draw(engine, histogram, options, report)
     return _fit_beside_curve(engine, histogram, options, report)
@@ -489,7 +493,7 @@ def _smallest(
 ) -> QuantizedImage:
     """Find the smallest k that is good enough, in a few fits."""
     targets, most = options.targets, MAX_COLORS if options.k == "auto" else int(options.k)
-    least = 1 if options.reserve is None else _least_k(options.reserve, histogram)
+    least = _least_k(options.reserve, histogram)
     features = None if targets.min_quality is None else _for_the_eye(histogram.colors)
     fits: dict[int, QuantizedImage] = {}
     search = search_k(min(least, most), most, FIRST_K)
@@ -512,8 +516,8 @@ def _smallest(
     return replace(image, curve=picture_curve(engine, histogram, curve_ks(image.k), report))
 
 
-def _least_k(reserve: Tensor, histogram: Histogram) -> int:
-    return len(_given(reserve, histogram, "reserve").colors)
+def _least_k(reserve: Tensor | None, histogram: Histogram) -> int:
+    return 1 if reserve is None else len(_given(reserve, histogram, "reserve").colors)
 
 
 def _with_quality(
@@ -538,10 +542,13 @@ def _working_shape(histogram: Histogram) -> tuple[int, int]:
     return int(histogram.counts.sum()), histogram.colors.shape[1]
 
 
-def _no_knee(curve: ElbowCurve, image: QuantizedImage) -> tuple[str, ...]:
-    if curve.knee is not None:
-        return image.warnings
-    return (*image.warnings, f"the curve has no knee: its last k, {curve.ks[-1]}, was taken")
+def _on_the_knee(curve: ElbowCurve, least: int) -> list[str]:
+    """Say in words where k is not the knee."""
+    last = curve.ks[-1]
+    said = [] if curve.knee else [f"the curve has no knee: its last k, {last}, was taken"]
+    if least > (curve.knee or last):
+        said.append(f"the reserved colours take {least} entries, more than the curve says")
+    return said
 
 
 def _fit_and_draw(
@@ -865,9 +872,10 @@ def _check_switch(name: str, value: object) -> None:
 
 
 def _check_thrift(thrift: float, dither: float) -> float:
-    if thrift and dither:
+    checked = check_number("thrift", thrift, low=0, high=MAX_THRIFT)
+    if checked and dither:
         raise OptionError("thrift", thrift, "0 beside dither, which wants neighbours to differ")
-    return check_number("thrift", thrift, low=0, high=MAX_THRIFT)
+    return checked
 
 
 def check_palette(palette: object, name: str = "palette") -> Tensor:

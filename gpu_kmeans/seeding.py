@@ -55,8 +55,13 @@ def random_seeds(problems: Problems, k: int, rng: np.random.Generator) -> Float[
     Returns:
         The chosen points. Never raises.
     """
-    weights = problems.weights.cpu().numpy()
-    rows = rng.choice(len(weights), size=k, replace=False, p=weights / weights.sum())
+    weights = problems.weights.cpu().numpy().copy()
+    rows = np.zeros(0, np.int64)
+    while len(rows) < k:  # beside much heavier rows the probability of others may round to 0
+        shares = weights / weights.sum()
+        size = min(k - len(rows), int(np.count_nonzero(shares)))
+        rows = np.append(rows, rng.choice(len(weights), size=size, replace=False, p=shares))
+        weights[rows] = 0
     return problems.points[torch.from_numpy(rows).to(problems.points.device)]
 
 

@@ -1,5 +1,8 @@
 """What is taken as points, weights and pictures, and what is refused with what words."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +95,10 @@ BAD_KMEANS_OPTIONS = [
     ("tol", np.inf),
     ("tol", "small"),
     ("tol", None),
+    ("tol", 10**400),
+    ("metric", None),
+    ("metric", np.array(["euclidean"])),
+    ("p", np.array([2.0, 3.0])),
     ("refine", 3),
     ("refine", -1),
     ("seed", -1),
@@ -138,6 +145,7 @@ BAD_ELBOW_OPTIONS = [
     ("k_max", True),
     ("k_max", "20"),
     ("ks", []),
+    ("ks", 5),
     ("ks", [0, 1]),
     ("ks", [1, 2.5]),
     ("ks", [True]),
@@ -204,15 +212,18 @@ BAD_QUANTIZE_OPTIONS = [
     ("min_psnr", -1),
     ("min_psnr", "x"),
     ("min_psnr", np.nan),
+    ("min_psnr", 10**400),
     ("space", "lab"),
     ("space", None),
     ("space", ["rgb"]),
+    ("space", np.array(["rgb", "linear"])),
     ("dither", 2),
     ("dither", -0.1),
     ("dither", True),
     ("dither", "strong"),
     ("dither", None),
     ("dither", np.nan),
+    ("thrift", np.ones(2)),
     ("curve", "no"),
     ("solid", "no"),
     ("init", "x"),
@@ -256,6 +267,12 @@ def test_quantize_names_the_option_and_what_is_allowed(name, value):
 def test_a_palette_of_another_shape_is_refused(palette):
     with pytest.raises(ShapeError, match="palette"):
         quantize(PIXELS, palette=palette)
+
+
+def test_an_error_from_another_process_says_the_same():
+    error = OptionError("p", 0, "from 1 up", "another metric has no p")
+
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own bytes
 
 
 def test_every_error_is_of_one_family():
@@ -386,6 +403,23 @@ def test_a_picture_as_a_tensor_gives_tensors_and_as_an_array_arrays(device):
     assert images[0].counts.dtype == torch.int64
 
 
+def test_pictures_come_in_anything_that_can_be_gone_through():
+    expected = quantize(PIXELS, 5).indices
+
+    for images in (np.stack([PIXELS] * 2), (image for image in [PIXELS] * 2)):
+        for image in quantize_batch(images, 5):
+            np.testing.assert_array_equal(image.indices, expected)
+
+
+@pytest.mark.parametrize("answer", [kmeans(POINTS, 2), quantize(PIXELS, 2)], ids=["fit", "image"])
+def test_an_answer_can_be_compared_hashed_copied_and_pickled(answer):
+    again = pickle.loads(pickle.dumps(copy.deepcopy(answer)))  # noqa: S301 - our own bytes
+
+    assert again.wcss == answer.wcss
+    assert {answer: 1}[answer] == 1
+    assert answer != again  # arrays of another answer, and arrays have no single equality
+
+
 def test_what_comes_in_is_never_changed():
     points, weights, pixels = POINTS.copy(), np.ones(20), PIXELS.copy()
     start = points[:3].copy()
@@ -406,6 +440,16 @@ def test_what_comes_out_shares_no_memory_with_what_came_in():
     fit.centroids[:] = 0
 
     np.testing.assert_array_equal(start, POINTS[:3])
+
+
+@pytest.mark.parametrize("init", ["random", "k-means++"])
+def test_one_weight_may_be_beyond_all_others(init):
+    weights = np.r_[1e300, np.full(19, 1e-300)]
+
+    fit = kmeans(POINTS, 3, weights=weights, init=init)
+
+    assert len(fit.centroids) == 3
+    assert POINTS[0] in fit.centroids
 
 
 @pytest.mark.parametrize("scale", [1e-310, 1e-300, 1e30, 1e300])

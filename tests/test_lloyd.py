@@ -178,6 +178,16 @@ def test_points_closer_than_squares_can_tell_are_still_clustered(backend, scale)
 
 
 @on_every_backend
+def test_points_whose_squares_vanish_are_warned_of(backend):
+    fit = kmeans(
+        np.array([[1.0], [2.0], [3.0]], np.float32) * np.float32(1e-30), 2, backend=backend
+    )
+
+    assert len(fit.centroids) < 2
+    assert "scale the points" in fit.warnings[0]
+
+
+@on_every_backend
 def test_refining_leaves_the_trap_of_a_bad_start(backend):
     points = np.concatenate([blobs(100, 2, 1, seed=s, spread=0.1) for s in range(6)])
     start = points[:6]  # all in the first blob

@@ -63,6 +63,25 @@ def test_few_colours_are_kept_beside_the_reserved_ones():
     assert (image.wcss, image.k_reason, image.k) == (0, "distinct colors", 6)
 
 
+@pytest.mark.parametrize(
+    "pixels", [photo(8), np.zeros((4, 4, 4), np.uint8)], ids=["photo", "clear"]
+)
+def test_more_reserved_colours_than_the_elbow_says_are_all_there(pixels):
+    image = quantize(pixels, "elbow", k_max=3, reserve=FLAGS)
+
+    assert image.k >= 3
+    assert {tuple(flag) for flag in FLAGS} <= {tuple(entry[:3]) for entry in image.palette}
+
+
+def test_reserved_colours_beyond_the_knee_are_said_to_decide():
+    reserve = np.unique(photo(64).reshape(-1, 3), axis=0)[:30]
+
+    image = quantize(photo(8), "elbow", reserve=reserve)
+
+    assert (image.k, image.k_reason) == (30, "elbow")
+    assert "30" in image.warnings[-1]
+
+
 def test_transparency_takes_an_entry_of_its_own_and_first():
     pixels = with_alpha(photo(8))
 
