@@ -18,12 +18,15 @@ import app.plots
 from app.pipes import LENGTH
 from app.sketches import PlotFormat, Sketch
 
+_NICENESS = 5  # as the engine: whoever answers comes first
+
 
 def main() -> None:
     """Draw until nobody asks any more."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(_NICENESS)
     while True:
         try:
             sketch, plot_format = pickle.load(sys.stdin.buffer)  # noqa: S301 - our parent's

@@ -30,6 +30,7 @@ from app.settings import Settings
 from app.turns import Turns
 from gpu_kmeans import __version__
 
+_NICENESS = 5  # of the engine: whoever answers, decodes or encodes comes first
 _EXPECTED = 0.9  # of the deadline: an estimate is wrong by some, and an answer has to be written
 
 
@@ -76,7 +77,7 @@ def create_app(
     drawer = Drawer()
     engine = batcher = None
     if compute is None:
-        engine = Engine(settings.backend)
+        engine = Engine(settings.backend, niceness=_NICENESS)
         batcher = _batcher(engine, settings)
         compute = batcher.submit
     app = FastAPI(

@@ -24,7 +24,12 @@ def main(n_requests=20_000):
             answers = send(victim, sent)
             resident_mb = victim.memory_mb()
             seconds = time.monotonic() - begun_at
-            print(f"{sent:6d} {seconds:7.0f} s {resident_mb:7.0f} MB {dict(answers)}")
+            server_mb = victim.ps.memory_info().rss / 1e6
+            print(
+                f"{sent:6d} {seconds:7.0f} s {resident_mb:7.0f} MB, the server {server_mb:.0f}; "
+                f"{dict(answers)}",
+                flush=True,
+            )
             if sent == FIRST:
                 first_mb = resident_mb
     finally:

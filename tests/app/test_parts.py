@@ -4,7 +4,9 @@ import asyncio
 import doctest
 import importlib
 import inspect
+import os
 import pkgutil
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -349,6 +351,19 @@ def test_points_the_library_refuses_are_the_caller_s_fault(engine):
 
     with pytest.raises(BadPoints):
         asyncio.run(engine.submit(job))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own")
+def test_an_engine_gives_way_to_whoever_answers(photo):
+    polite, found = Engine(niceness=5), set()
+
+    def look(_share):
+        found.add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    asyncio.run(polite.submit(QuantizeJob(pixels=photo, options={"k": 2}, on_progress=look)))
+
+    assert found == {os.getpriority(os.PRIO_PROCESS, 0) + 5}
+    polite.close()
 
 
 def test_a_backend_that_cannot_run_here_is_no_engine(monkeypatch):
