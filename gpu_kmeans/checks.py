@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpu_kmeans.errors import InputError, OptionError, ShapeError
+from gpu_kmeans.errors import DeviceError, InputError, OptionError, ShapeError
 
 __all__ = [
     "as_tensor",
     "check_coordinates",
+    "check_device",
     "check_integer",
     "check_number",
     "check_pixels",
@@ -65,6 +66,38 @@ def check_number(name: str, value: object, *, low: float, high: float = math.inf
     if not (low <= number <= high and math.isfinite(number)):
         raise OptionError(name, value, allowed)
     return number
+
+
+def check_device(device: object, allowed: str = "'cpu' or 'cuda'") -> torch.device:
+    """Find a device by its name, and see that it is there.
+
+    Args:
+        device: A name, or a `torch.device`.
+        allowed: What would have been taken, in words.
+
+    Returns:
+        The device.
+
+    Raises:
+        OptionError: It is no name of a device.
+        DeviceError: The device cannot be had here.
+
+    Example:
+        >>> check_device("cpu")
+        device(type='cpu')
+    """
+    try:
+        found: torch.device = torch.device(device)  # type: ignore[call-overload] # who knows what
+    except (RuntimeError, TypeError) as error:
+        raise OptionError("device", device, allowed) from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(f"device={str(device)!r}: CUDA cannot be had here; use 'cpu'")
+    try:
+        torch.zeros(1, device=found).cpu()
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+        raise DeviceError(f"device={str(device)!r} cannot be had here: {why}") from error
+    return found
 
 
 def as_tensor(name: str, values: object) -> Tensor:

@@ -14,6 +14,8 @@ Differs:
     A callable `init` gets the rows as they are; scikit-learn hands it rows less their mean.
     Empty clusters take far points one after another, so that two never take copies of one point.
     Sparse input is made dense, which is refused where that takes over 2 GiB.
+    Values beyond 1e14 (float32) or 1e140 (float64), negative weights, and numbers written as
+        strings are refused.
 """
 
 import sys
@@ -35,9 +37,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 
 from gpu_kmeans.backends import Accumulated, Backend, backend_for
-from gpu_kmeans.checks import as_tensor, check_integer, check_points
-from gpu_kmeans.distances import metric_for
-from gpu_kmeans.errors import DeviceError, InputError, OptionError, ShapeError
+from gpu_kmeans.checks import as_tensor, check_device, check_integer, check_points
+from gpu_kmeans.distances import MeanMetric, metric_for
+from gpu_kmeans.errors import InputError, OptionError, ShapeError
 from gpu_kmeans.lloyd import KMeansResult, kmeans
 from gpu_kmeans.tables import count_rows
 
@@ -48,6 +50,11 @@ Array = Tensor | np.ndarray
 ALGORITHMS = ("lloyd", "elkan")
 RANDOM_STARTS = 10  # scikit-learn's "auto" for starts that are not k-means++'s
 MAX_DENSE_BYTES = 1 << 31
+WIDER = {  # PyTorch finds no minimum of these
+    torch.uint16: torch.int32,
+    torch.uint32: torch.int64,
+    torch.uint64: torch.float64,
+}
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -300,6 +307,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             points = as_tensor("X", table.astype(np.float64) if is_too_large else table)
         if points.dtype == torch.bool:
             points = points.to(torch.uint8)
+        if points.dtype in WIDER:
+            points = points.to(WIDER[points.dtype])
         if points.is_floating_point() and points.dtype != torch.float64:
             points = points.to(torch.float32)
         return points.to(self._place(points))
@@ -309,13 +318,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             return points.device
         if self.device == "auto":
             return points.device if points.is_cuda else torch.device("cuda")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError as error:
-            raise OptionError("device", self.device, "'cpu', 'cuda', 'auto' or None") from error
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise DeviceError(f"device={self.device!r}: CUDA cannot be had here; use 'auto'")
-        return device
+        return check_device(self.device, "'cpu', 'cuda', 'auto' or None")
 
     def _engine(self, points: Tensor) -> Backend:
         return backend_for(points.device, self.backend)
@@ -373,7 +376,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         points = self._check_rows(X, reset=False)
         metric, engine = metric_for(self.metric, self.p), self._engine(points)
         masses = _check_weights(sample_weight, points)
-        metric.check(points, exists=None if masses is None else masses > 0)
+        if isinstance(metric, MeanMetric) or not labels:  # the nearest is so without any power
+            metric.check(points, exists=None if masses is None else masses > 0)
         rows, masses, inverse = count_rows(points, masses, engine)
         table, centers = self._promote(rows)
         table, masses = check_points(metric.prepare(table), masses)
@@ -385,7 +389,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _transform(self, X: object) -> Array:
         metric = metric_for(self.metric, self.p)
         points, centers = self._promote(self._check_rows(X, reset=False))
-        metric.check(points)
+        if isinstance(metric, MeanMetric):
+            metric.check(points)
         return _like(metric.between(metric.prepare(points), centers).to(points.dtype), X)
 
     def _promote(self, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float64, Int64, UInt8
 
 from gpu_kmeans.backends import backend_for
+from gpu_kmeans.checks import check_device
 from gpu_kmeans.errors import InputError
 from gpu_kmeans.metrics import psnr_db
 from gpu_kmeans.palette import MAX_COLORS
@@ -113,7 +114,7 @@ def shared_palette(
         InputError: There are no pixels.
         ShapeError: Reserved colours are not of a shape or type that `quantize` names.
         OptionError: An option is out of range.
-        DeviceError: The backend cannot run here.
+        DeviceError: The device or the backend cannot be had here.
 
     Example:
         >>> black = Tally.from_pixels(np.zeros((1, 2, 3), np.uint8))
@@ -142,11 +143,12 @@ def shared_palette(
     )
     if not tally.pixels:
         raise InputError("there are no colours to cluster: the tally is empty")
-    histogram = tally.to_histogram(device)
+    place = check_device(device)
+    histogram = tally.to_histogram(place)
     if options.reserve is not None:  # where it has alpha, so has the sum
         channels = max(histogram.shape[2], options.reserve.shape[1])
         histogram = replace(histogram, shape=(*histogram.shape[:2], channels))
-    engine = backend_for(torch.device(device), backend)
+    engine = backend_for(place, backend)
     image = quantize_histogram(engine, histogram, options, rising(on_progress))
     return SharedPalette(
         palette=_to_numpy(image.palette),

@@ -15,7 +15,7 @@ of its WCSS over the merged colours differ by at most the root of the scatter.
 Alpha is never merged, nor is what is fully transparent: an opaque colour stays opaque.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +122,7 @@ class Tally:
         return cls.total([part])
 
     @classmethod
-    def total(cls, tallies: "Sequence[Tally]") -> "Tally":
+    def total(cls, tallies: "Iterable[Tally]") -> "Tally":
         """Add up tallies, in any order.
 
         Args:
@@ -139,6 +139,7 @@ class Tally:
             >>> Tally.total([dot, dot, dot]).pixels
             3
         """
+        tallies = list(tallies)
         capacities = sorted({tally.capacity for tally in tallies})
         if len(capacities) != 1:
             raise InputError(f"tallies of one capacity are wanted, got {capacities or 'none'}")
@@ -160,6 +161,8 @@ class Tally:
 
     def __add__(self, other: "Tally") -> "Tally":
         """Add another tally; see `total`."""
+        if not isinstance(other, Tally):
+            return NotImplemented
         return Tally.total([self, other])
 
     @property

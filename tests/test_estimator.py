@@ -146,6 +146,16 @@ def test_unsigned_numbers_beyond_int64_keep_their_sign():
     assert sorted(model.cluster_centers_[:, 0]) == [0, 2.0**64]
 
 
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_unsigned_tensors_are_taken_as_their_arrays_are(dtype):
+    X = torch.tensor([[1, 2], [3, 4], [500, 6]])
+
+    model = KMeans(2, random_state=0).fit(X.to(dtype))
+
+    assert model.inertia_ == KMeans(2, random_state=0).fit(X.numpy()).inertia_
+    assert model.predict(X.to(dtype)).tolist() == model.labels_.tolist()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.bool, torch.int32])
 def test_other_tensor_types_are_widened(dtype):
     model = KMeans(2, random_state=0).fit(torch.from_numpy(blobs() > 2).to(dtype))
@@ -215,6 +225,17 @@ def test_another_distance_is_that_of_kmeans_in_every_method(metric, p, kind):
     np.testing.assert_allclose(model.transform(kind(X)), away, rtol=1e-12, atol=1e-15)
     assert model.inertia_ == ours.wcss
     assert model.score(kind(X), sample_weight=weights) == pytest.approx(-ours.wcss)
+
+
+def test_rows_too_near_for_a_power_of_their_distance_still_have_a_nearest_centre():
+    model = KMeans(2, metric="minkowski", p=50, random_state=0).fit(blobs() / 9)
+    rows = np.array([[0.5, 0.5, 0.5], [0.5 + 1e-7, 0.5, 0.5], [1e6, 0.5, 0.5]])
+
+    together = model.predict(rows), model.transform(rows)
+
+    for i in range(3):
+        assert together[0][i] == model.predict(rows[i : i + 1])[0]
+        np.testing.assert_array_equal(together[1][i], model.transform(rows[i : i + 1])[0])
 
 
 def test_equal_rows_count_once_under_another_distance_too():
@@ -419,6 +440,8 @@ def test_more_clusters_than_rows_are_refused():
 def test_a_device_that_is_not_there_is_refused_unless_left_open():
     with pytest.raises(DeviceError, match="CUDA cannot be had"):
         KMeans(3, device="cuda").fit(blobs())
+    with pytest.raises(DeviceError, match="device='meta' cannot be had here"):
+        KMeans(3, device="meta").fit(blobs())
 
     assert KMeans(3, device="auto").fit(blobs()).n_iter_
 

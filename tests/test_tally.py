@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import PICTURES, china, noise, photo, small_pictures, with_alpha
 
-from gpu_kmeans import InputError, OptionError, Tally, quantize, shared_palette
+from gpu_kmeans import DeviceError, InputError, OptionError, Tally, quantize, shared_palette
 from gpu_kmeans.backends import backend_for
 from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import picture_wcss
@@ -210,8 +210,28 @@ def test_the_seed_decides_and_the_order_does_not():
     np.testing.assert_array_equal(shared_palette(tally_of(*parts), 9).palette, one.palette)
 
 
+def test_tallies_come_in_anything_that_can_be_gone_through():
+    pictures = [photo(9), noise(3, 3)]
+
+    total = Tally.total(Tally.from_pixels(pixels, capacity=SMALL) for pixels in pictures)
+
+    assert equal(total, tally_of(*pictures))
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+@pytest.mark.parametrize(
+    ("device", "error"),
+    [("abacus", OptionError), (None, OptionError), ("meta", DeviceError), ("cuda:99", DeviceError)],
+)
+def test_a_device_that_cannot_be_had_is_refused(device, error):
+    with pytest.raises(error, match="device="):
+        shared_palette(tally_of(noise(2, 2)), 2, device=device)
+
+
 @pytest.mark.usefixtures("unchecked_annotations")
 def test_what_cannot_be_added_up_is_refused():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Tally.empty() + 1
     with pytest.raises(InputError, match="capacity are wanted, got none"):
         Tally.total([])
     with pytest.raises(InputError, match=r"got \[256, 300\]"):
