@@ -57,7 +57,7 @@ from gpu_kmeans.refinement import (
 )
 from gpu_kmeans.seeding import distinct_rows, greedy_seeds, random_seeds, seeding_draws
 
-__all__ = ["INITS", "Descent", "KMeansResult", "descend", "kmeans"]
+__all__ = ["INITS", "Descent", "KMeansResult", "descend", "kmeans", "mean_variances"]
 
 INITS = ("k-means++", "random")
 SEEDED_TOGETHER = 4  # starts: choosing seeds keeps one thread busy
@@ -366,7 +366,7 @@ def descend(
     """
     current, passes = list(centroids), metric.on(engine)
     needs_labels = isinstance(metric, OtherMetric)
-    limits = [tol * v for v in _mean_variances(engine, problems)] if tol else [0.0] * len(current)
+    limits = [tol * v for v in mean_variances(engine, problems)] if tol else [0.0] * len(current)
     histories: list[list[float]] = [[] for _ in current]
     converged = [False] * len(current)
     active = list(range(len(current)))
@@ -514,8 +514,11 @@ def _first_in_space(points: Tensor, candidates: Tensor) -> int:
     return int(candidates.nonzero()[0])
 
 
-def _mean_variances(engine: Backend, problems: Problems) -> list[float]:
-    """Return each problem's weighted variance about its mean, averaged over the coordinates."""
+def mean_variances(engine: Backend, problems: Problems) -> list[float]:
+    """Return each problem's weighted variance about its mean, averaged over the coordinates.
+
+    Never raises.
+    """
     b, d = len(problems.spans), problems.points.shape[1]
     ones = tuple(range(b + 1))
     zeros = problems.points.new_zeros(b, d)

@@ -677,9 +677,11 @@ def _fit_around_and_draw(
     own = Palette.from_colors(torch.cat([reserved.colors, histogram.colors[order]]))
     if len(own.colors) <= k:
         image = _draw(engine, histogram, own, replace(options, dither=0.0), kept=kept)
-        return replace(image, k_reason="distinct colors")
+        few = f"{len(own.colors)} distinct colours, reserved ones included, k={k} was asked"
+        said = (few,) if len(own.colors) < k else ()
+        return replace(image, k_reason="distinct colors", warnings=said)
     fit, weights = replace(options.fit(k), k=k - kept), _weights(histogram, options)
-    palette = fit_around(
+    palette, n_iter, converged = fit_around(
         engine,
         reserved,
         histogram.colors,
@@ -690,7 +692,8 @@ def _fit_around_and_draw(
         on_progress=report,
     )
     palette = _settled(engine, histogram, weights, palette, options, kept=kept)
-    return _draw(engine, histogram, palette, options, kept=kept)
+    image = _draw(engine, histogram, palette, options, kept=kept)
+    return replace(image, n_iter=n_iter, converged=converged)
 
 
 def _weights(histogram: Histogram, options: QuantizeOptions) -> Tensor:

@@ -15,13 +15,12 @@ from gpu_kmeans.backends import Backend
 from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.distances import place_means
 from gpu_kmeans.histogram import coarse_points, coarsen
-from gpu_kmeans.lloyd import Fit
+from gpu_kmeans.lloyd import Fit, mean_variances
 from gpu_kmeans.palette import Palette, sort_key
 
 __all__ = ["fit_around"]
 
-STEPS = 40  # of Lloyd's iteration with all entries in the field
-STILL = 1e-4  # share of the WCSS below which a step gains nothing
+STILL = 1e-4  # share of the WCSS below which a step gains nothing, after a search
 
 
 def fit_around(
@@ -34,7 +33,7 @@ def fit_around(
     init: str,
     space: str,
     on_progress: Callable[[float], None],
-) -> Palette:
+) -> tuple[Palette, int, bool]:
     """Complete reserved colours to a palette.
 
     Args:
@@ -42,29 +41,37 @@ def fit_around(
         reserved: What is in the palette whatever the picture, first and in this order.
         colors: The picture's, distinct and in Morton order, of as many channels.
         weights: How much each counts.
-        fit: How the others are fitted; its k is how many there may be.
+        fit: How the others are fitted; its k is how many there may be. Where it is not to refine,
+            they start among all colours.
         init: Likewise, how they start.
         space: Where colours are compared.
         on_progress: Called with the share done; what it raises ends the fit.
 
     Returns:
-        The reserved colours, then up to k others, all different. Never raises by itself.
+        palette: The reserved colours, then up to k others, all different.
+        n_iter: Iterations over all colours.
+        converged: They stopped by themselves. Never raises by itself.
     """
     is_free = ~torch.isin(sort_key(colors), sort_key(reserved.colors))
     if not fit.k or not bool(is_free.any()):
-        return reserved
+        return reserved, 0, True
     fixed = reserved.to_features(space)
     free, masses = colors[is_free], weights[is_free]
-    points, masses = coarsen(free, srgb8_to_features(free, space), masses, coarse_points(fit.k))
+    points, still = srgb8_to_features(free, space), 0.0
+    if fit.refine:
+        points, masses = coarsen(free, points, masses, coarse_points(fit.k))
+        still = STILL
     few = engine.pack([points], [masses], is_integral=True)
     moving = fit.search(engine, few, init, on_progress)
     problem = engine.pack([srgb8_to_features(colors, space)], [weights], is_integral=True)
-    lowest = torch.inf
-    for _ in range(STEPS):
+    limit = fit.tol * mean_variances(engine, problem)[0]
+    lowest, n_iter, converged = float("inf"), 0, False
+    while not converged and n_iter < fit.max_iter:
+        on_progress(1.0)
         entries = torch.cat([fixed, moving])
         found = engine.assign_accumulate(problem, entries, (0, len(entries)))
-        wcss = float(found.wcss[0])
-        if lowest - wcss <= STILL * wcss:
-            break
-        lowest, moving = wcss, place_means(problem, entries, found)[len(fixed) :]
-    return reserved.joined(Palette.from_features(moving, space))
+        moved = place_means(problem, entries, found)[len(fixed) :]
+        wcss, shift = float(found.wcss[0]), float(((moved - moving) ** 2).sum())
+        converged = lowest - wcss < still * wcss or shift <= limit
+        lowest, moving, n_iter = wcss, moved, n_iter + 1
+    return reserved.joined(Palette.from_features(moving, space)), n_iter, converged

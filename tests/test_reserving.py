@@ -61,6 +61,7 @@ def test_few_colours_are_kept_beside_the_reserved_ones():
     image = quantize(PICTURES["dark-neighbors"], 7, reserve=FLAGS)
 
     assert (image.wcss, image.k_reason, image.k) == (0, "distinct colors", 6)
+    assert "6 distinct colours, reserved ones included, k=7" in image.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,20 @@ def test_more_reserved_colours_than_the_elbow_says_are_all_there(pixels):
 
     assert image.k >= 3
     assert {tuple(flag) for flag in FLAGS} <= {tuple(entry[:3]) for entry in image.palette}
+
+
+@pytest.mark.parametrize("refine", [0, 1])
+def test_iterations_around_reserved_colours_are_counted_and_bounded(refine):
+    whole, short, rough = (
+        quantize(marked(), 16, reserve=FLAGS, refine=refine, **stop)
+        for stop in ({}, {"max_iter": 1}, {"tol": 10.0})
+    )
+
+    assert whole.n_iter > 1
+    assert whole.converged
+    assert (short.n_iter, short.converged) == (1, False)
+    assert (rough.n_iter, rough.converged) == (1, True)
+    assert whole.wcss < short.wcss
 
 
 def test_reserved_colours_beyond_the_knee_are_said_to_decide():
