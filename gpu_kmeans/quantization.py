@@ -218,6 +218,8 @@ def quantize(
         solid: Keep areas of one colour as they are, as well as so many entries can: pixels inside
             them count for more, and an entry of which one colour has a third of the weight is it.
         palette: The whole palette, uint8 (m, 3) or (m, 4), instead of computing one; k is not used.
+            Equal colours are merged; where fully transparent pixels find no such colour in it, an
+            entry for them is put first.
         reserve: Colours that must be in the palette, likewise: they come first, in this order, and
             the others are computed, k in all, or as many as are reserved where "elbow" or "auto"
             says fewer. A pixel of just such a colour keeps it.
@@ -337,7 +339,7 @@ def quantize_batch(
     options = QuantizeOptions(
         k=k,
         k_max=k_max,
-        targets=Targets.of(k, min_psnr, min_quality),
+        targets=Targets.of(k if palette is None else None, min_psnr, min_quality),
         space=space,
         dither=check_number("dither", dither, low=0, high=1),
         thrift=_check_thrift(thrift, dither),

@@ -134,6 +134,15 @@ def test_k_from_the_elbow_is_the_knee_of_the_curve(backend, k_max):
     assert image.k_reason == "elbow"
 
 
+@pytest.mark.parametrize("k", [1, "elbow", "auto"])
+def test_a_palette_that_is_given_is_taken_whatever_k_is(k):
+    palette = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
+
+    image = quantize(photo(16), k, palette=palette)
+
+    np.testing.assert_array_equal(image.palette, palette)
+
+
 def test_a_curve_without_a_knee_takes_its_last_k_and_says_so():
     pixels = np.array([[[0, 0, 0], [60, 0, 0], [120, 0, 0], [190, 0, 0]]], np.uint8)
 
