@@ -8,10 +8,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from gpu_kmeans.checks import as_tensor
+from gpu_kmeans.checks import check_pixels
 from gpu_kmeans.errors import ShapeError
 
-__all__ = ["picture_wcss", "psnr_db"]
+__all__ = ["check_pair", "picture_wcss", "psnr_db"]
 
 _CHUNK_ROWS = 1 << 20  # pixels at once: 16 bytes each on the way
 
@@ -30,18 +30,34 @@ def picture_wcss(
         The sum, in squared levels of 0..255; with alpha, over the four premultiplied channels.
 
     Raises:
-        ShapeError: The shapes differ.
+        ShapeError: They are no such pictures, or their shapes differ.
 
     Example:
         >>> picture_wcss(np.zeros((1, 1, 3), np.uint8), np.full((1, 1, 3), 2, np.uint8))
         12.0
     """
-    if tuple(before.shape) != tuple(after.shape):
-        raise ShapeError(f"pictures of one shape are wanted, got {before.shape} and {after.shape}")
-    one, two = (as_tensor("pixels", x).reshape(-1, x.shape[-1]) for x in (before, after))
+    one, two = (pixels.reshape(-1, pixels.shape[2]) for pixels in check_pair(before, after))
     chunks = zip(one.split(_CHUNK_ROWS), two.split(_CHUNK_ROWS), strict=True)
     total = sum(int(((premultiplied(a) - premultiplied(b)) ** 2).sum()) for a, b in chunks)
     return total / (1 if one.shape[1] == 3 else 255**2)  # noqa: PLR2004
+
+
+def check_pair(before: object, after: object) -> tuple[Tensor, Tensor]:
+    """Take two pictures of one shape as tensors.
+
+    Raises:
+        ShapeError: They are no pictures, see `gpu_kmeans.checks.check_pixels`, or differ in shape.
+
+    Example:
+        >>> dot = np.zeros((1, 1, 3), np.uint8)
+        >>> [pixels.shape for pixels in check_pair(dot, dot)]
+        [torch.Size([1, 1, 3]), torch.Size([1, 1, 3])]
+    """
+    one, two = check_pixels(before), check_pixels(after)
+    if one.shape != two.shape:
+        got = f"{tuple(one.shape)} and {tuple(two.shape)}"
+        raise ShapeError(f"pictures of one shape are wanted, got {got}")
+    return one, two
 
 
 def premultiplied(colors: UInt8[Tensor, "n c"]) -> Tensor:

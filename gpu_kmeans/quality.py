@@ -26,9 +26,8 @@ from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend, backend_for
-from gpu_kmeans.checks import as_tensor
 from gpu_kmeans.color import GRID, srgb8_to_features
-from gpu_kmeans.errors import ShapeError
+from gpu_kmeans.metrics import check_pair
 
 __all__ = ["picture_quality", "score"]
 
@@ -54,17 +53,13 @@ def picture_quality(
         on black and on white.
 
     Raises:
-        ShapeError: The shapes differ.
+        ShapeError: They are no such pictures, or their shapes differ.
 
     Example:
         >>> picture_quality(np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8))
         100.0
     """
-    if tuple(before.shape) != tuple(after.shape):
-        raise ShapeError(f"pictures of one shape are wanted, got {before.shape} and {after.shape}")
-    (features, inverse), (entries, indices) = (
-        _counted(as_tensor("pixels", pixels)) for pixels in (before, after)
-    )
+    (features, inverse), (entries, indices) = map(_counted, check_pair(before, after))
     return score(backend_for(features.device), features, inverse, entries, indices)
 
 

@@ -11,6 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from gpu_kmeans import ShapeError
 from gpu_kmeans.metrics import picture_wcss, psnr_db
+from gpu_kmeans.quality import picture_quality
 
 
 @given(small_pictures(channels=(3,)))
@@ -55,6 +56,23 @@ def test_arrays_and_tensors_may_be_compared():
     mixed = picture_wcss(torch.from_numpy(before), torch.from_numpy(after.copy()))
 
     assert mixed == picture_wcss(before, after)
+
+
+NO_PICTURES = {
+    "empty": np.zeros((0, 4, 3), np.uint8),
+    "grey": np.zeros((5, 4), np.uint8),
+    "one-channel": np.zeros((5, 4, 1), np.uint8),
+    "float": np.zeros((5, 4, 3)),
+    "words": [["black"]],
+}
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+@pytest.mark.parametrize("compare", [picture_wcss, picture_quality], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", NO_PICTURES)
+def test_what_is_no_picture_is_refused(compare, name):
+    with pytest.raises(ShapeError, match=r"picture|real numbers"):
+        compare(NO_PICTURES[name], NO_PICTURES[name])
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
