@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from pictures import decoded
 
 from app.cli import main
-from app.plot_jobs import take_steps, try_starts
+from app.plot_jobs import _distinct_rows, take_steps, try_starts
 from app.plots import (
     clusters_figure,
     comparison_figure,
@@ -42,6 +42,16 @@ def test_the_steps_are_lloyd_s_and_fall(blobs):
     assert (steps[0].labels == away.argmin(axis=1)).all()
     assert steps[-1].wcss == kmeans(blobs, 3, init=first, tol=0).wcss
     assert [step.n_iter for step in steps] == list(range(len(steps)))
+
+
+@pytest.mark.parametrize(("n", "values"), [(1, 2), (500, 3), (500, 1), (500, 400)])
+def test_steps_start_from_distinct_points(n, values):
+    points = np.random.default_rng(n).integers(0, values, (n, 2)).astype(float)
+    points[points == 1] = -0.0  # which equals 0
+
+    rows = _distinct_rows(points)
+
+    assert rows.tolist() == np.sort(np.unique(points, axis=0, return_index=True)[1]).tolist()
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cityblock"])
