@@ -141,7 +141,8 @@ def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor
     """Take points (n, d) and their weights as tensors on one device.
 
     Args:
-        points: Numbers; integers and half precision become float64 and float32.
+        points: Numbers; integers become float64, half precision float32 in a tensor and float64 in
+            an array.
         weights: (n,) or None for ones.
 
     Returns:
@@ -173,7 +174,9 @@ def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor
 def _checked_weights(weights: object, table: Tensor) -> Tensor:
     masses = as_tensor("weights", weights).to(device=table.device, dtype=torch.float64)
     if masses.shape != table.shape[:1]:
-        raise ShapeError(f"weights must be ({len(table)},) like the points, got {masses.shape}")
+        raise ShapeError(
+            f"weights must be ({len(table)},) like the points, got {tuple(masses.shape)}"
+        )
     _check_finite("weights", masses)
     if bool((masses < 0).any()):
         raise InputError(f"weights must not be negative, got {masses.min().item():g}")
@@ -195,9 +198,10 @@ def check_coordinates(name: str, table: Tensor) -> None:
         >>> check_coordinates("points", torch.zeros(1, 2))
     """
     _check_finite(name, table)
-    if float(table.abs().max()) > LARGEST[table.dtype]:
-        limit = f"{LARGEST[table.dtype]:g}"
-        raise InputError(f"{name} must be at most {limit} in size, or their squares overflow")
+    size, limit = float(table.abs().max()), LARGEST[table.dtype]
+    if size > limit:
+        allowed = f"at most {limit:g} in size, or their squares overflow"
+        raise InputError(f"{name} must be {allowed}: got {size:g}")
 
 
 def check_pixels(pixels: object) -> Tensor:

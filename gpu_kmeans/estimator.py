@@ -82,8 +82,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         backend: "auto", or one of `gpu_kmeans.backends.available_backends()`.
 
     Attributes:
-        cluster_centers_: (n_clusters, n_features), float32 for float32, else float64. It,
-            `labels_` and what the methods return are tensors, on the device of X, where X is one.
+        cluster_centers_: (n_clusters, n_features), float32 for float32 and for tensors of half
+            precision, else float64. It, `labels_` and what the methods return are tensors, on the
+            device of X, where X is one.
         labels_: (n_samples,) int32.
         inertia_: Weighted sum of squared distances to the centres (WCSS), a float; for another
             metric, of what its objective adds up.

@@ -892,7 +892,8 @@ def check_palette(palette: object, name: str = "palette") -> Tensor:
     """
     colors = as_tensor(name, palette)
     if colors.dtype != torch.uint8 or colors.ndim != 2 or colors.shape[1] not in (3, 4):  # noqa: PLR2004
-        raise ShapeError(f"a {name} must be uint8 (m, 3) or (m, 4), got {tuple(colors.shape)}")
+        got = f"{str(colors.dtype).removeprefix('torch.')} {tuple(colors.shape)}"
+        raise ShapeError(f"a {name} must be uint8 (m, 3) or (m, 4), got {got}")
     if not 1 <= len(colors) <= MAX_COLORS:
         raise OptionError(name, f"{len(colors)} colours", f"1 to {MAX_COLORS}")
     return colors
