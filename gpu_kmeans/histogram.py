@@ -16,11 +16,18 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import AheadBackend, Backend
+from gpu_kmeans.backends import Backend, MergingBackend
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
 
-__all__ = ["COARSE_POINTS", "Histogram", "coarse_points", "coarsen", "coarsen_together"]
+__all__ = [
+    "COARSE_POINTS",
+    "Histogram",
+    "coarse_points",
+    "coarsen",
+    "coarsen_together",
+    "merge_cells",
+]
 
 FEWEST_POINTS, COARSE_POINTS = 2048, 4096  # of the merged colours: of few clusters, and of many
 POINTS_PER_CLUSTER = 64, 32  # from the one to the other, and above
@@ -116,9 +123,7 @@ def coarsen(
     sums, masses = np.stack(columns), np.add.reduceat(masses, starts)
     corners = colors[torch.from_numpy(starts).to(colors.device)] >> shift
     codes = morton_codes(corners).cpu().numpy()
-    firsts = _merge_cells(codes, sums, masses, target, colors.shape[1])
-    total, mass = np.add.reduceat(sums, firsts, axis=1), np.add.reduceat(masses, firsts)
-    points = np.floor(total / mass + 0.5).T.copy()
+    points, mass = merge_cells(codes, sums, masses, target)
     return torch.from_numpy(points).to(features), torch.from_numpy(mass).to(weights)
 
 
@@ -130,7 +135,7 @@ def coarsen_together(
     target: int,
 ) -> list[tuple[Tensor, Tensor]]:
     """Do as `coarsen` for each of several pictures, all at once where that pays. Never raises."""
-    if isinstance(engine, AheadBackend):
+    if isinstance(engine, MergingBackend):
         return engine.merge(colors, features, weights, target)
     return [coarsen(*one, target) for one in zip(colors, features, weights, strict=True)]
 
@@ -149,8 +154,27 @@ def _finest_cells(colors: np.ndarray) -> tuple[np.ndarray, int]:
     return np.flatnonzero(begins), shift
 
 
-def _merge_cells(
-    codes: np.ndarray, sums: np.ndarray, masses: np.ndarray, target: int, channels: int
+def merge_cells(
+    codes: np.ndarray, sums: np.ndarray, masses: np.ndarray, target: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Merge cells into about `target` points: the second half of `coarsen`.
+
+    Args:
+        codes: (m,) the cells' Morton codes, rising.
+        sums: (c, m) of features, each as often as it counts.
+        masses: (m,) how much each cell counts.
+        target: About how many points are wanted.
+
+    Returns:
+        Points (p, c), rounded to the grid, and masses. Never raises.
+    """
+    firsts = _merged_starts(codes, sums, masses, target)
+    total, mass = np.add.reduceat(sums, firsts, axis=1), np.add.reduceat(masses, firsts)
+    return np.floor(total / mass + 0.5).T.copy(), mass
+
+
+def _merged_starts(
+    codes: np.ndarray, sums: np.ndarray, masses: np.ndarray, target: int
 ) -> np.ndarray:
     """Return where the merged cells begin, the least scattered parents being merged first.
 
@@ -162,7 +186,7 @@ def _merge_cells(
     levels = []
     squares, counts = (sums**2).sum(axis=0) / masses, np.ones(len(codes), int)
     while len(codes) > 1:
-        codes = codes >> channels
+        codes = codes >> len(sums)
         starts = _run_starts(codes)
         children = np.diff(starts, append=len(codes))
         codes, masses, squares, counts = (

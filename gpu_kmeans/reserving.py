@@ -14,7 +14,7 @@ from torch import Tensor
 from gpu_kmeans.backends import Backend
 from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.distances import place_means
-from gpu_kmeans.histogram import coarse_points, coarsen
+from gpu_kmeans.histogram import coarse_points, coarsen_together
 from gpu_kmeans.lloyd import Fit, mean_variances
 from gpu_kmeans.palette import Palette, sort_key
 
@@ -59,10 +59,11 @@ def fit_around(
     free, masses = colors[is_free], weights[is_free]
     points, still = srgb8_to_features(free, space), 0.0
     if fit.refine:
-        points, masses = coarsen(free, points, masses, coarse_points(fit.k))
+        few = coarse_points(fit.k)
+        points, masses = coarsen_together(engine, [free], [points], [masses], few)[0]
         still = STILL
-    few = engine.pack([points], [masses], is_integral=True)
-    moving = fit.search(engine, few, init, on_progress)
+    merged = engine.pack([points], [masses], is_integral=True)
+    moving = fit.search(engine, merged, init, on_progress)
     problem = engine.pack([srgb8_to_features(colors, space)], [weights], is_integral=True)
     limit = fit.tol * mean_variances(engine, problem)[0]
     lowest, n_iter, converged = float("inf"), 0, False

@@ -12,7 +12,7 @@ from samples import BACKENDS, PICTURES, china, noise, photo, small_pictures, wit
 from gpu_kmeans.backends import backend_for
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import SPACES, srgb8_to_features
-from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen
+from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen, coarsen_together
 
 ENGINES = [backend_for(torch.device("cpu"), name) for name in BACKENDS]
 on_every_engine = pytest.mark.parametrize("engine", ENGINES, ids=BACKENDS)
@@ -129,6 +129,24 @@ def test_merging_keeps_the_weight_and_the_mean(name, space):
     assert (points >= features.amin(dim=0)).all()
     assert (points <= features.amax(dim=0)).all()
     assert points.dtype == features.dtype
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("target", [16, 300, COARSE_POINTS, 10**6])
+@pytest.mark.parametrize("name", MERGED)
+def test_merging_gives_the_same_bits_on_every_backend(name, target, threads):
+    colors, features, weights = colors_of(MERGED[name])
+    expected = coarsen(colors, features, weights, target)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for engine in ENGINES:
+            found = coarsen_together(engine, [colors], [features], [weights], target)[0]
+
+            assert torch.equal(found[0], expected[0])
+            assert torch.equal(found[1], expected[1])
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_merged_colors_stay_near_what_they_stand_for():

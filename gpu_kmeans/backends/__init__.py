@@ -33,6 +33,7 @@ __all__ = [
     "Backend",
     "Breath",
     "BreathingBackend",
+    "MergingBackend",
     "Problems",
     "Walk",
     "available_backends",
@@ -270,8 +271,8 @@ class Walk(Protocol):
 
 
 @runtime_checkable
-class AheadBackend(Backend, Protocol):
-    """A backend whose host runs ahead: whole loops are launched and not looked into."""
+class MergingBackend(Backend, Protocol):
+    """A backend that merges colours in a way of its own."""
 
     def merge(
         self,
@@ -280,8 +281,13 @@ class AheadBackend(Backend, Protocol):
         weights: Sequence[Float[Tensor, " _n"]],
         target: int,
     ) -> list[tuple[Tensor, Tensor]]:
-        """Do as `gpu_kmeans.histogram.coarsen` for each picture."""
+        """Do as `gpu_kmeans.histogram.coarsen` for each picture, to the same bits."""
         ...
+
+
+@runtime_checkable
+class AheadBackend(MergingBackend, Protocol):
+    """A backend whose host runs ahead: whole loops are launched and not looked into."""
 
     def can_walk(self, problems: Problems, k: int) -> bool:
         """Say whether problems with up to k centroids each can be walked over."""

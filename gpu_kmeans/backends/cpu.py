@@ -39,6 +39,7 @@ from gpu_kmeans.backends import (
     Accumulated,
     Breath,
     Problems,
+    cell_kernels,
     dither_kernels,
     fixed_point,
     kernels,
@@ -49,6 +50,7 @@ from gpu_kmeans.backends import (
 from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
 from gpu_kmeans.backends.threads import parallel
+from gpu_kmeans.histogram import FINEST_CELLS, merge_cells
 
 _NO_LABELS = np.empty(0, np.int32)
 CHUNK_TILES = 256  # 16 thousand points: some 0.1 ms of work, above the price of taking it up
@@ -95,7 +97,7 @@ class CpuBackend:
         bitmap = functools.reduce(np.bitwise_or, bitmaps)
         ranked, total = kernels.rank_colors(bitmap)
         inverse = np.empty(len(array), np.int32)
-        found = np.zeros((len(chunks), total, 2), np.uint32)
+        found = np.zeros((len(chunks), total), np.uint32)
 
         def count(i: int) -> None:
             rows = slice(*chunks[i])
@@ -104,7 +106,8 @@ class CpuBackend:
         parallel(count, range(len(chunks)))
         colors, counts = np.empty((total, 3), np.uint8), np.empty(total, np.int64)
         parallel(
-            lambda rows: kernels.merge_counts(found, rows, colors, counts), _row_chunks(total, 1024)
+            lambda words: kernels.list_colors(ranked, words, found, colors, counts),
+            _row_chunks(len(ranked), 1024, 1 << 14),
         )
         result = (colors, counts, inverse)
         return cast("tuple[Tensor, Tensor, Tensor]", tuple(map(torch.from_numpy, result)))
@@ -131,6 +134,19 @@ class CpuBackend:
             colors[rank], counts[rank] = own_colors, own_counts
             inverse[rows] = rank.to(torch.int32)[own_inverse]
         return colors, counts, inverse
+
+    def merge(
+        self,
+        colors: Sequence[UInt8[Tensor, "_n c"]],
+        features: Sequence[Float[Tensor, "_n c"]],
+        weights: Sequence[Float[Tensor, " _n"]],
+        target: int,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Add up cells in threads; what is left is little."""
+        return [
+            _merge(*one, target) if len(one[0]) > target else one[1:]
+            for one in zip(colors, features, weights, strict=True)
+        ]
 
     def pack(
         self,
@@ -442,6 +458,31 @@ def _lay_out(points: np.ndarray, weights: np.ndarray, *, is_integral: bool) -> T
         _tile_chunks(tiles),
     )
     return Tiles(points=columns, weights=padded, order=order, size=n, boxes=boxes, sums=sums)
+
+
+def _merge(colors: Tensor, features: Tensor, weights: Tensor, target: int) -> tuple[Tensor, Tensor]:
+    """Do as `gpu_kmeans.histogram.coarsen`."""
+    rows, values, counts = colors.numpy(), features.numpy(), weights.numpy()
+    chunks = _row_chunks(len(rows), 1)
+    begins = parallel(lambda chunk: cell_kernels.count_cells(rows, chunk), chunks)
+    cells = np.sum(begins, axis=0)
+    shift = int((cells <= FINEST_CELLS).argmax()) if cells[-1] <= FINEST_CELLS else len(cells) - 1
+    total, c = int(cells[shift]), values.shape[1]
+    firsts = np.cumsum([0, *(of_chunk[shift] for of_chunk in begins)])
+    starts, sums, masses = np.empty(total, np.int64), np.empty((c, total)), np.empty(total)
+
+    def add(i: int) -> np.ndarray:
+        given, found = (rows, values, counts, chunks[i], shift), (starts, sums, masses)
+        before: np.ndarray = cell_kernels.sum_cells(*given, firsts[i], *found)
+        return before
+
+    for first, before in zip(firsts, parallel(add, range(len(chunks))), strict=False):
+        if first:  # a cell that began in a chunk before
+            masses[first - 1] += before[0]
+            sums[:, first - 1] += before[1 : c + 1]
+    codes = morton_codes(torch.from_numpy(rows[starts] >> shift)).numpy()
+    points, mass = merge_cells(codes, sums, masses, target)
+    return torch.from_numpy(points).to(features), torch.from_numpy(mass).to(weights)
 
 
 def _four_rows(values: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ def mark_colors(pixels, tables):
     bitmap = np.zeros(1 << 18, np.uint64)
     for i in range(pixels.shape[0]):
         code = tables[0, pixels[i, 0]] | tables[1, pixels[i, 1]] | tables[2, pixels[i, 2]]
-        bitmap[code >> 6] |= np.uint64(1) << np.uint64(code & 63)
+        bitmap[np.uint64(code >> 6)] |= np.uint64(1) << np.uint64(code & 63)
     return bitmap
 
 
@@ -46,41 +46,62 @@ def rank_colors(bitmap):
     total = 0
     for i in range(bitmap.size):
         ranked[i, 0], ranked[i, 1] = bitmap[i], total
-        total += _popcount(bitmap[i])
+        total += np.int64(_popcount(bitmap[i]))
     return ranked, total
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
 def count_colors(pixels, tables, ranked, inverse, found):
-    """Write each pixel's rank, and add each rank's count and colour to `found`, (total, 2) zeros.
+    """Write each pixel's rank, and count in `found`, (total,) zeros, how often each comes.
 
-    The two side by side, as words and ranks are: what is looked up together is fetched together.
-    A colour is 0xBBGGRR; 0 for a rank that these pixels do not have.
+    Word and running count lie side by side: what is looked up together is fetched together.
     """
     for i in range(pixels.shape[0]):
-        r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
-        code = tables[0, r] | tables[1, g] | tables[2, b]
+        code = tables[0, pixels[i, 0]] | tables[1, pixels[i, 1]] | tables[2, pixels[i, 2]]
+        place = np.uint64(code >> 6)  # unsigned: nothing is counted from the end
         below = (np.uint64(1) << np.uint64(code & 63)) - np.uint64(1)
-        word = ranked[code >> 6]
-        rank = np.int64(word[1]) + _popcount(word[0] & below)
+        rank = ranked[place, 1] + _popcount(ranked[place, 0] & below)
         inverse[i] = rank
-        found[rank, 0] += np.uint32(1)
-        found[rank, 1] = np.uint32(r) | np.uint32(g) << np.uint32(8) | np.uint32(b) << np.uint32(16)
+        found[rank] += np.uint32(1)
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def merge_counts(found, rows, colors, counts):
-    """Write the colours and counts of the ranks rows[0]..rows[1] from those of all chunks."""
-    for rank in range(rows[0], rows[1]):
-        count, color = np.int64(0), np.uint32(0)
-        for chunk in range(found.shape[0]):
-            count += np.int64(found[chunk, rank, 0])
-            color |= found[chunk, rank, 1]
-        counts[rank] = count
+def list_colors(ranked, words, found, colors, counts):
+    """Write colours and counts of the bitmap's words words[0]..words[1], whose rank is known.
+
+    A colour is read off its place in the bitmap; its count is added up over all chunks of pixels.
+    """
+    within = np.empty((64, 3), np.uint8)  # what the lowest six bits say of each channel
+    for bit in range(64):
         for j in range(3):
-            colors[rank, j] = (color >> np.uint32(8 * j)) & np.uint32(255)
+            within[bit, j] = _third_bits(bit, 2 - j)
+    for i in range(words[0], words[1]):
+        word, rank = ranked[i, 0], ranked[i, 1]
+        r, g, b = _third_bits(i << 6, 2), _third_bits(i << 6, 1), _third_bits(i << 6, 0)
+        while word:
+            below = (word - np.uint64(1)) & ~word
+            bit = _popcount(below)
+            word &= word - np.uint64(1)
+            colors[rank, 0] = r | within[bit, 0]
+            colors[rank, 1] = g | within[bit, 1]
+            colors[rank, 2] = b | within[bit, 2]
+            count = np.int64(0)
+            for chunk in range(found.shape[0]):
+                count += np.int64(found[chunk, rank])
+            counts[rank] = count
+            rank += np.uint64(1)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _third_bits(code, first):
+    """Gather every third bit of a code of 24, from the one numbered `first` up."""
+    value = 0
+    for j in range(8):
+        value |= (code >> (3 * j + first) & 1) << j
+    return value
 
 
 @njit(nogil=True, cache=True)
@@ -90,7 +111,7 @@ def _popcount(word):
     pairs = np.uint64(0x3333333333333333)
     word = (word & pairs) + ((word >> np.uint64(2)) & pairs)
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int32((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    return (word * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
 @njit(nogil=True, cache=True)
