@@ -220,6 +220,27 @@ def test_colors_are_assigned_and_added_up_to_the_same_bits(engine, n, channels, 
         assert_bits_agree(ours, theirs)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("most", [1, 2**14, 2**16, 2**29, 2**32], ids="most{}".format)
+def test_colors_of_any_weight_are_added_up_to_the_same_bits(engine, most, channels):
+    histogram = Histogram.from_pixels(torch.from_numpy(with_alpha(photo(5))), REFERENCE)
+    points = srgb8_to_features(histogram.colors[:5000, :channels].contiguous(), "rgb")
+    draws = np.random.default_rng(most).integers(1, min(most, 2**12), len(points), endpoint=True)
+    draws[::999] = most  # not all of them: what they add up to must stay below 2^53
+    weights = torch.from_numpy(draws.astype(np.float64))
+    starts = points[:: len(points) // 40].clone()
+    starts[:20, 0] -= 700  # off the grid, where halves of a split cluster may come to lie
+
+    ours, theirs = (
+        on.assign_accumulate(
+            on.pack([points], [weights], is_integral=True), starts, (0, len(starts)), labels=True
+        )
+        for on in (engine, REFERENCE)
+    )
+
+    assert_bits_agree(ours, theirs)
+
+
 @given(
     points=hnp.arrays(np.uint8, st.tuples(st.integers(1, 300), st.sampled_from([3, 4])))
     | hnp.arrays(np.uint8, (200, 3), elements=st.integers(0, 3)),

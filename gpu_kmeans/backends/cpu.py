@@ -1,6 +1,6 @@
 """The hot loops on the CPU, compiled by numba: the reference's answers, many times faster.
 
-Three ideas carry it.
+Four ideas carry it.
 
 Exact tile pruning: points lie in Morton order, in tiles of `TILE` neighbours with a bounding box.
 A centroid farther from all of the box than another from any of it cannot win in that tile, so on
@@ -8,13 +8,16 @@ photographs 2 of 64 centroids are left to compare. No state per point, from the 
 
 Tile sums: where one candidate is left, the whole tile is added up from sums made once.
 
+Few bits: pictures' colours are whole numbers below 2^11, so sixteen of them go through one
+instruction (`gpu_kmeans.backends.whole_kernels`), and every sum is exact.
+
 Threads without a threading layer: the kernels release the interpreter lock and a pool runs them
 over fixed chunks, so calls from several threads and a later fork are safe, and the order of
 addition does not depend on the number of threads.
 
 Why rounding cannot make pruning drop a winner: a box bound is computed by the same operations in
 the same order as a distance, on coordinate differences that are no larger (or no smaller); rounding
-is monotonic, so the bound holds for the rounded values too. The sharper `_undominated` test is not
+is monotonic, so the bound holds for the rounded values too. The sharper test of domination is not
 monotonic and is used on integral problems only, where nothing is rounded.
 
 References:
@@ -47,29 +50,15 @@ from gpu_kmeans.backends import (
     search_kernels,
     thrift_kernels,
 )
-from gpu_kmeans.backends.kernels import TILE
+from gpu_kmeans.backends.layouts import Layout, four_rows
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
 from gpu_kmeans.backends.threads import parallel
 from gpu_kmeans.histogram import FINEST_CELLS, merge_cells
 
-_NO_LABELS = np.empty(0, np.int32)
-CHUNK_TILES = 256  # 16 thousand points: some 0.1 ms of work, above the price of taking it up
 CHUNK_PIXELS = 1 << 18
 LISTED_CANDIDATES = 1 << 19  # 2 MB a thread; where that is full, all entries are compared
 MEETING_PIXELS = 1 << 24  # whose meetings surely fit in 32 bits
 PRUNED_DIMENSIONS = 4  # a box of 64 neighbours prunes little in more
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tiles:
-    """One problem in the layout of the kernels, padded to whole tiles by points of weight 0."""
-
-    points: np.ndarray  # (4, m) coordinates, missing dimensions 0
-    weights: np.ndarray  # (m,) float64
-    order: np.ndarray | None  # (n,) original row of each; None where they came in Morton order
-    size: int  # n, without the padding
-    boxes: np.ndarray  # (3, 4, tiles): low corner, high corner, origin of the sums
-    sums: np.ndarray  # (6, tiles) float64: weighted sums of x - origin (4), of 1, of |x - origin|^2
 
 
 class CpuBackend:
@@ -160,7 +149,7 @@ class CpuBackend:
         if packed.points.shape[1] > PRUNED_DIMENSIONS:
             return packed
         layout = [
-            _lay_out(
+            Layout(
                 packed.points[rows].numpy(), packed.weights[rows].numpy(), is_integral=is_integral
             )
             for rows in packed.spans
@@ -195,13 +184,8 @@ class CpuBackend:
         for b in range(len(problems.spans)) if active is None else active:
             mine = slice(k_offsets[b], k_offsets[b + 1])
             own = all_labels[problems.spans[b]] if labels else all_labels
-            table[mine] = _assign(
-                _tiles_of(problems)[b],
-                centroids[mine].numpy(),
-                own,
-                detail=detail,
-                is_integral=problems.is_integral,
-            )
+            layout = _layouts_of(problems)[b]
+            table[mine] = layout.assign(centroids[mine].numpy(), own, detail=detail)
         result = torch.from_numpy(table)
         wcss = np.add.reduceat(table[:, 5], k_offsets[:-1])
         return Accumulated(
@@ -219,10 +203,8 @@ class CpuBackend:
         """Run Lloyd iterations in one compiled call, in one thread: it is for small problems."""
         if problem.layout is None:
             return self._reference.settle(problem, centroids, steps=steps, still=still)
-        tiles = _tiles_of(problem)[0]
-        moved, wcss = kernels.settle(
-            *_kernel_arguments(tiles, centroids.numpy(), problem.is_integral), steps, still
-        )
+        start = _search_arguments(problem, centroids)
+        moved, wcss = search_kernels.settle(*start, steps, still, True)  # noqa: FBT003
         return torch.from_numpy(moved[: centroids.shape[1]].T.copy()), wcss
 
     def can_breathe(self, problem: Problems) -> bool:
@@ -237,20 +219,16 @@ class CpuBackend:
         plan: Breath,
     ) -> tuple[Float[Tensor, "k d"], float]:
         """Do one breath of the search in one compiled call, in one thread."""
-        whole = _kernel_arguments(_tiles_of(problem)[0], centroids.numpy(), problem.is_integral)
-        steps = (plan.steps_in, plan.steps_out, plan.still, plan.reach)
-        best, lowest = search_kernels.breathe(
-            *whole, wcss, plan.extra, plan.luck, centroids.shape[1], *steps
-        )
+        start = _search_arguments(problem, centroids)
+        best, lowest = search_kernels.breathe(*start, wcss, *_plan_arguments(problem, plan))
         return torch.from_numpy(best[: centroids.shape[1]].T.copy()), lowest
 
     def grow(
         self, problem: Problems, centroids: Float[Tensor, "k d"], plan: Breath
     ) -> Float[Tensor, "m d"]:
         """Do it in one compiled call, in one thread."""
-        whole = _kernel_arguments(_tiles_of(problem)[0], centroids.numpy(), problem.is_integral)
-        steps = (plan.steps_in, plan.steps_out, plan.still, plan.reach)
-        grown = search_kernels.grow(*whole, plan.extra, plan.luck, centroids.shape[1], *steps)
+        start = _search_arguments(problem, centroids)
+        grown = search_kernels.grow(*start, *_plan_arguments(problem, plan))
         return torch.from_numpy(grown[: centroids.shape[1]].T.copy())
 
     def seed(
@@ -260,7 +238,8 @@ class CpuBackend:
         if problems.layout is None:
             return self._reference.seed(problems, ks, uniforms)
         chosen = []
-        for tiles, k, draws in zip(_tiles_of(problems), ks, uniforms, strict=True):
+        for layout, k, draws in zip(_layouts_of(problems), ks, uniforms, strict=True):
+            tiles = layout.floats
             rows = kernels.greedy_seeds(
                 tiles.points, tiles.weights, tiles.boxes, tiles.size, draws[:k].numpy()
             )
@@ -403,61 +382,20 @@ class _PixelWork:
         return starts, np.empty(LISTED_CANDIDATES, np.int32), np.zeros(1, np.int64)
 
 
-def _tiles_of(problems: Problems) -> list[Tiles]:
-    return cast("list[Tiles]", problems.layout)
+def _layouts_of(problems: Problems) -> list[Layout]:
+    return cast("list[Layout]", problems.layout)
 
 
-def _assign(
-    tiles: Tiles, centroids: np.ndarray, labels: np.ndarray, *, detail: bool, is_integral: bool
-) -> np.ndarray:
-    """Run the kernel over the chunks of one problem and add their tables in order."""
-    own = np.empty(tiles.points.shape[1] if len(labels) else 0, np.int32)
-    kernel = kernels.assign_detail if detail else kernels.assign
-    whole = _kernel_arguments(tiles, centroids, is_integral)
-
-    def run(chunk: tuple[int, int]) -> np.ndarray:
-        found: np.ndarray = kernel(*whole[:5], chunk, own, *whole[7:])
-        return found
-
-    table = functools.reduce(np.add, parallel(run, _tile_chunks(tiles.boxes.shape[2])))
-    if len(labels):
-        labels[slice(None) if tiles.order is None else tiles.order] = own[: tiles.size]
-    return table
+def _search_arguments(problem: Problems, centroids: Tensor) -> tuple[object, ...]:
+    """Return what the kernels of the search take first."""
+    values = centroids.numpy()
+    layout = _layouts_of(problem)[0].search_layout(values)
+    return layout, problem.is_integral, four_rows(values)
 
 
-def _kernel_arguments(
-    tiles: Tiles,
-    centroids: np.ndarray,
-    is_integral: bool,  # noqa: FBT001
-) -> tuple[object, ...]:
-    """Return what the kernels take, for all tiles and no labels."""
-    return (
-        tiles.points,
-        tiles.weights,
-        tiles.boxes,
-        tiles.sums,
-        _four_rows(centroids),
-        (0, tiles.boxes.shape[2]),
-        _NO_LABELS,
-        is_integral,
-        np.finfo(tiles.points.dtype).max,
-    )
-
-
-def _lay_out(points: np.ndarray, weights: np.ndarray, *, is_integral: bool) -> Tiles:
-    n = len(points)
-    order = None if is_integral else _morton_order(points)
-    rows, masses = (points, weights) if order is None else (points[order], weights[order])
-    tiles = -(-n // TILE)
-    columns, padded = np.empty((4, tiles * TILE), points.dtype), np.empty(tiles * TILE)
-    boxes, sums = np.empty((3, 4, tiles), points.dtype), np.empty((6, tiles))
-    parallel(
-        lambda chunk: kernels.lay_out(
-            rows, masses, is_integral, chunk, columns, padded, boxes, sums
-        ),
-        _tile_chunks(tiles),
-    )
-    return Tiles(points=columns, weights=padded, order=order, size=n, boxes=boxes, sums=sums)
+def _plan_arguments(problem: Problems, plan: Breath) -> tuple[object, ...]:
+    steps = (plan.steps_in, plan.steps_out, plan.still, plan.reach)
+    return plan.extra, plan.luck, problem.points.shape[1], *steps
 
 
 def _merge(colors: Tensor, features: Tensor, weights: Tensor, target: int) -> tuple[Tensor, Tensor]:
@@ -485,27 +423,12 @@ def _merge(colors: Tensor, features: Tensor, weights: Tensor, target: int) -> tu
     return torch.from_numpy(points).to(features), torch.from_numpy(mass).to(weights)
 
 
-def _four_rows(values: np.ndarray) -> np.ndarray:
-    """Lay values (n, d) out as (4, n), missing dimensions 0."""
-    rows = np.zeros((4, len(values)), values.dtype)
-    rows[: values.shape[1]] = values.T
-    return rows
-
-
 def _four_columns(values: Tensor) -> np.ndarray:
     """Lay whole numbers (n, d) up to 2040 out as int16 (n, 4), missing dimensions 0."""
     columns = np.zeros((len(values), 4), np.int16)
     for j, column in enumerate(values.numpy().T):  # row by row takes twice as long
         columns[:, j] = column
     return columns
-
-
-def _morton_order(points: np.ndarray) -> np.ndarray:
-    """Sort points along a Morton curve of 256 steps a side: any order is right, this is fast."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    span = np.where(high > low, high - low, 1)
-    levels = torch.from_numpy(((points - low) / span * 255).astype(np.uint8))
-    return np.argsort(morton_codes(levels).numpy(), kind="stable")
 
 
 @functools.cache
@@ -515,11 +438,6 @@ def _morton_tables() -> np.ndarray:
     columns = [[levels, zeros, zeros], [zeros, levels, zeros], [zeros, zeros, levels]]
     codes = [morton_codes(torch.stack(column, dim=1)) for column in columns]
     return torch.stack(codes).to(torch.int32).numpy()
-
-
-def _tile_chunks(count: int) -> list[tuple[int, int]]:
-    """Fixed chunks, whatever the threads: the order of addition is part of the answer."""
-    return [(a, min(a + CHUNK_TILES, count)) for a in range(0, count, CHUNK_TILES)]
 
 
 def _pixel_chunks(n: int) -> list[tuple[int, int]]:

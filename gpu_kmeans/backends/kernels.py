@@ -15,8 +15,6 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from gpu_kmeans.color import GRID
-
 TILE = 64
 SUPER = 8  # tiles that share a first round of pruning
 COLUMNS = 6
@@ -24,7 +22,7 @@ DETAIL_COLUMNS = 11
 MASKED_CANDIDATES = 6  # up to so many, a masked sum for each beats scattering every point
 
 COMPARE = {"nnan", "ninf", "nsz"}  # what minimum and maximum need to be vectorized
-_SUM = COMPARE | {"reassoc"}  # what sums need: not for distances, whose bits must agree
+SUM = COMPARE | {"reassoc"}  # what sums need: not for distances, whose bits must agree
 
 
 @njit(nogil=True, cache=True)
@@ -133,7 +131,7 @@ def lay_out(rows, masses, is_integral, chunk, points, weights, boxes, sums):
     _box_tiles(points, weights, is_integral, chunk, boxes, sums)
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM)
+@njit(nogil=True, cache=True, fastmath=SUM)
 @no_type_check
 def _box_tiles(points, weights, is_integral, chunk, boxes, sums):
     """Write each tile's box and origin (3, 4, tiles), and its sums about it (6, tiles)."""
@@ -201,43 +199,9 @@ def survivors(near, far, count, rank, kept, huge):
     return count
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM)
-@no_type_check
-def _undominated(low, high, origin, centroids, kept, count, own, other):
-    """Drop candidates that lose to the one nearest the middle at every corner of the box.
-
-    Only that corner matters which lies in the direction from the winner to the candidate.
-    """
-    best, smallest = kept[0], np.float32(3e38)
-    for q in range(count):
-        c = kept[q]
-        d0, d1 = centroids[0, c] - origin[0], centroids[1, c] - origin[1]
-        d2, d3 = centroids[2, c] - origin[2], centroids[3, c] - origin[3]
-        distance = d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3
-        if distance < smallest:
-            best, smallest = c, distance
-    b0, b1, b2, b3 = centroids[0, best], centroids[1, best], centroids[2, best], centroids[3, best]
-    for q in range(count):
-        c = kept[q]
-        c0, c1, c2, c3 = centroids[0, c], centroids[1, c], centroids[2, c], centroids[3, c]
-        v0 = high[0] if c0 > b0 else low[0]
-        v1 = high[1] if c1 > b1 else low[1]
-        v2 = high[2] if c2 > b2 else low[2]
-        v3 = high[3] if c3 > b3 else low[3]
-        d0, d1, d2, d3 = c0 - v0, c1 - v1, c2 - v2, c3 - v3
-        own[q] = d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3
-        d0, d1, d2, d3 = b0 - v0, b1 - v1, b2 - v2, b3 - v3
-        other[q] = d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3
-    left = 0
-    for q in range(count):
-        kept[left] = kept[q]
-        left += own[q] <= other[q]
-    return left
-
-
 @njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
-def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge):
+def assign(points, weights, boxes, sums, centroids, chunk, labels, huge):
     """Return a table (k, COLUMNS) of sums (4), mass and WCSS of the tiles chunk[0]..chunk[1]."""
     k = centroids.shape[1]
     table = np.zeros((k, COLUMNS))
@@ -246,7 +210,7 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
     packed = np.empty((4, k), points.dtype)
     scratch = np.empty(6 * TILE, points.dtype)  # x (4), smallest distance, its candidate
     low, high, origin = np.empty(4, points.dtype), np.empty(4, points.dtype), boxes[2, :, 0].copy()
-    is_deep, own = _has_fourth(boxes, centroids, chunk), np.empty(5)
+    is_deep = _has_fourth(boxes, centroids, chunk)
     for first in range(chunk[0], chunk[1], SUPER):
         last = min(first + SUPER, chunk[1])
         around = _pack_candidates(boxes, first, last, centroids, 1, near, far, outer, packed, huge)
@@ -255,8 +219,6 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
                 low[j], high[j], origin[j] = boxes[0, j, t], boxes[1, j, t], boxes[2, j, t]
             box_bounds(low, high, packed, around, near, far)
             count = survivors(near, far, around, 1, inner, huge)
-            if is_integral and count > 1:
-                count = _undominated(low, high, origin, packed, inner, count, near, far)
             start = t * TILE
             if count == 1:
                 c = outer[inner[0]]
@@ -266,53 +228,13 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, is_integral, 
                 continue
             _nearest(points, start, packed, inner, count, scratch, huge, is_deep)
             if count <= MASKED_CANDIDATES:
-                masked = count - 1 if is_integral else count
-                _add_masked(table, outer, inner, masked, scratch, weights, start, is_deep, own)
-                if is_integral:
-                    _add_rest(table, outer[inner[masked]], sums, origin, t, own)
+                _add_masked(table, outer, inner, count, scratch, weights, start, is_deep)
             else:
                 _add_scattered(table, outer, inner, scratch, weights, start)
             if labels.size:
                 for i in range(TILE):
                     labels[start + i] = outer[inner[np.int32(scratch[5 * TILE + i])]]
     return table
-
-
-@njit(nogil=True, cache=True, fastmath=COMPARE)
-@no_type_check
-def settle(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge, steps, still):
-    """Return centroids (4, k) after up to `steps` passes, and the WCSS of the last measured.
-
-    They move by `gpu_kmeans.distances.place_beyond`.
-    """
-    previous = np.float64(0)
-    current, last = centroids, centroids
-    for step in range(steps):
-        table = assign(points, weights, boxes, sums, current, chunk, labels, is_integral, huge)
-        wcss = table[:, 5].sum()
-        if step and previous - wcss <= still * wcss:
-            return current, wcss
-        previous, last = wcss, current
-        current = current.copy()
-        for c in range(current.shape[1]):
-            if table[c, 4] > 0:
-                for j in range(4):
-                    mean = table[c, j] / table[c, 4]
-                    current[j, c] = _beyond(np.float64(last[j, c]), mean, is_integral)
-    return last, previous
-
-
-@njit(nogil=True, cache=True)
-@no_type_check
-def _beyond(old, mean, is_integral):
-    """Do as `gpu_kmeans.distances.place_beyond` for one coordinate."""
-    step = mean - old
-    beyond = mean + (step - step * 0.25)
-    if not is_integral:
-        return beyond
-    beyond = np.floor(beyond + 0.5)
-    is_too_far = abs(beyond - mean) > abs(step) or beyond < 0 or beyond > GRID
-    return np.floor(mean + 0.5) if is_too_far else beyond
 
 
 @njit(nogil=True, cache=True, fastmath=COMPARE)
@@ -373,7 +295,7 @@ def _nearest(points, start, packed, inner, count, scratch, huge, is_deep):
                 scratch[4 * TILE + i] = min(distance, best)
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM)
+@njit(nogil=True, cache=True, fastmath=SUM)
 @no_type_check
 def _add_tile(table, c, sums, origin, centroids, t):
     """Add a whole tile to centroid c, from its sums about its origin."""
@@ -386,19 +308,18 @@ def _add_tile(table, c, sums, origin, centroids, t):
     table[c, 5] += wcss
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM)
+@njit(nogil=True, cache=True, fastmath=SUM)
 @no_type_check
-def _add_masked(table, outer, inner, masked, scratch, weights, start, is_deep, own):
+def _add_masked(table, outer, inner, count, scratch, weights, start, is_deep):
     """Add candidates' shares of a tile by masked sums: few candidates, no scattering.
 
-    The WCSS of the whole tile goes to the first of them. What they got in all is left in `own`.
+    The WCSS of the whole tile goes to the first of them.
     """
     wcss = 0.0
     for i in range(TILE):
         wcss += weights[start + i] * scratch[4 * TILE + i]
     table[outer[inner[0]], 5] += wcss
-    own[:] = 0
-    for q in range(masked):
+    for q in range(count):
         name = np.float32(q)
         s0 = s1 = s2 = s3 = mass = 0.0
         for i in range(TILE):
@@ -417,24 +338,9 @@ def _add_masked(table, outer, inner, masked, scratch, weights, start, is_deep, o
         table[c, 2] += s2
         table[c, 3] += s3
         table[c, 4] += mass
-        own[0] += s0
-        own[1] += s1
-        own[2] += s2
-        own[3] += s3
-        own[4] += mass
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM)
-@no_type_check
-def _add_rest(table, c, sums, origin, t, own):
-    """Add what is left of a tile to its last candidate: of whole numbers, exactly what it got."""
-    mass = sums[4, t]
-    for j in range(4):
-        table[c, j] += sums[j, t] + mass * np.float64(origin[j]) - own[j]
-    table[c, 4] += mass - own[4]
-
-
-@njit(nogil=True, cache=True, fastmath=_SUM)
+@njit(nogil=True, cache=True, fastmath=SUM)
 @no_type_check
 def _add_scattered(table, outer, inner, scratch, weights, start):
     """Add each point of a tile to its candidate."""
@@ -447,9 +353,9 @@ def _add_scattered(table, outer, inner, scratch, weights, start):
         table[c, 5] += weight * scratch[4 * TILE + i]
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM)
+@njit(nogil=True, cache=True, fastmath=SUM)
 @no_type_check
-def assign_detail(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge):
+def assign_detail(points, weights, boxes, sums, centroids, chunk, labels, huge):
     """Return a table (k, DETAIL_COLUMNS): as `assign`, then sums of squares (4) and utility.
 
     The runner-up's distance is wanted too, so a candidate stays if it may come second.
@@ -580,7 +486,7 @@ def _draw(weights, nearest, by_tile, size, uniform):
     return last
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM)
+@njit(nogil=True, cache=True, fastmath=SUM)
 @no_type_check
 def _relax(points, weights, nearest, row, t, is_first):
     """Lower a tile's distances to a new seed; return its potential and largest distance."""
@@ -596,7 +502,7 @@ def _relax(points, weights, nearest, row, t, is_first):
     return potential, largest
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM)
+@njit(nogil=True, cache=True, fastmath=SUM)
 @no_type_check
 def _potential(points, weights, nearest, row, t):
     """Return what a tile's potential would be with a new seed."""

@@ -1,36 +1,36 @@
-"""One breath of the search, compiled: `gpu_kmeans.refinement.breathe_by_steps` defines it.
+"""The search on few points, compiled: `gpu_kmeans.refinement` defines it.
 
-Several may run side by side in threads: nothing here takes the interpreter lock.
+Several breaths may run side by side in threads: nothing here takes the interpreter lock.
 Every operation comes in the order of the definition, so the answer has its bits.
+
+A layout is what `gpu_kmeans.backends.layouts.Layout.search_layout` returns, of either kind.
 """
 
 from typing import no_type_check
 
 import numpy as np
 from numba import njit
+from numba.extending import overload
 
-from gpu_kmeans.backends.kernels import assign_detail, settle
+from gpu_kmeans.backends import kernels, whole_kernels
+from gpu_kmeans.color import GRID
 
-_MASS, _SQUARES, _UTILITY = 4, 6, 10  # columns of the table of `assign_detail`
+_MASS, _WCSS, _SQUARES, _UTILITY = 4, 5, 6, 10  # columns of the tables of all passes
+_WHOLE = 3  # arrays in the layout of whole numbers
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
 def breathe(
-    points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge,
-    wcss, extra, luck, d, steps_in, steps_out, still, reach,
+    layout, is_integral, centroids, wcss, extra, luck, d, steps_in, steps_out, still, reach
 ):  # fmt: skip
     """Return the better of before and after one breath, centroids (4, k) and their WCSS."""
-    table = assign_detail(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge)
+    table = _with_squares(layout, centroids)
     wider = _split_widest(table, centroids, extra, luck, d, is_integral, reach)
-    wider, _ = settle(
-        points, weights, boxes, sums, wider, chunk, labels, is_integral, huge, steps_in, still
-    )
-    table = assign_detail(points, weights, boxes, sums, wider, chunk, labels, is_integral, huge)
+    wider, _ = settle(layout, is_integral, wider, steps_in, still, False)
+    table = _with_utility(layout, wider)
     narrower = _drop_least_useful(table, wider, extra, d, is_integral)
-    candidate, lower = settle(
-        points, weights, boxes, sums, narrower, chunk, labels, is_integral, huge, steps_out, still
-    )
+    candidate, lower = settle(layout, is_integral, narrower, steps_out, still, True)
     if lower < wcss:
         return candidate, lower
     return centroids, wcss
@@ -38,22 +38,112 @@ def breathe(
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def grow(
-    points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge,
-    extra, luck, d, steps_in, steps_out, still, reach,
-):  # fmt: skip
+def grow(layout, is_integral, centroids, extra, luck, d, steps_in, steps_out, still, reach):
     """Return centroids (4, k + 1): the widest cluster split, all settled, and one breath taken."""
-    table = assign_detail(points, weights, boxes, sums, centroids, chunk, labels, is_integral, huge)
+    table = _with_squares(layout, centroids)
     even = np.ones(centroids.shape[1])
     wider = _split_widest(table, centroids, 1, even, d, is_integral, reach)
-    settled, wcss = settle(
-        points, weights, boxes, sums, wider, chunk, labels, is_integral, huge, steps_out, still
-    )
+    settled, wcss = settle(layout, is_integral, wider, steps_out, still, True)
     best, _ = breathe(
-        points, weights, boxes, sums, settled, chunk, labels, is_integral, huge,
-        wcss, extra, luck, d, steps_in, steps_out, still, reach,
-    )  # fmt: skip
+        layout, is_integral, settled, wcss, extra, luck, d, steps_in, steps_out, still, reach
+    )
     return best
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def settle(layout, is_integral, centroids, steps, still, is_measured):
+    """Return centroids (4, k) after up to `steps` passes, and the WCSS of the last measured.
+
+    They move by `gpu_kmeans.distances.place_beyond`. Where it is not to be measured how they end,
+    the last pass is left out: it moves nothing.
+    """
+    previous = np.float64(0)
+    current, last = centroids, centroids
+    for step in range(steps):
+        if step == steps - 1 and not is_measured:
+            return current, previous
+        table = _plain(layout, current)
+        wcss = table[:, _WCSS].sum()
+        if step and previous - wcss <= still * wcss:
+            return current, wcss
+        previous, last = wcss, current
+        current = current.copy()
+        for c in range(current.shape[1]):
+            if table[c, _MASS] > 0:
+                for j in range(4):
+                    mean = table[c, j] / table[c, _MASS]
+                    current[j, c] = _beyond(np.float64(last[j, c]), mean, is_integral)
+    return last, previous
+
+
+@no_type_check
+def _plain(layout, centroids):
+    """Pass over all points, in one thread."""
+
+
+@no_type_check
+def _with_squares(layout, centroids):
+    """Do likewise, and add up squares."""
+
+
+@no_type_check
+def _with_utility(layout, centroids):
+    """Do likewise, and find out what each centroid is good for."""
+
+
+@overload(_plain)
+@no_type_check
+def _plain_of(layout, centroids):
+    if len(layout) == _WHOLE:
+        return lambda layout, centroids: whole_kernels.assign(
+            layout[0], centroids, (0, layout[0][1].shape[0]), np.empty(0, np.int32)
+        )
+    return lambda layout, centroids: kernels.assign(
+        layout[0], layout[1], layout[2], layout[3], centroids, (0, layout[2].shape[2]),
+        np.empty(0, np.int32), layout[4],
+    )  # fmt: skip
+
+
+@overload(_with_squares)
+@no_type_check
+def _with_squares_of(layout, centroids):
+    if len(layout) == _WHOLE:
+        return lambda layout, centroids: whole_kernels.assign_squares(
+            layout[0], layout[1], centroids
+        )
+    return _in_detail
+
+
+@overload(_with_utility)
+@no_type_check
+def _with_utility_of(layout, centroids):
+    if len(layout) == _WHOLE:
+        return lambda layout, centroids: whole_kernels.assign_utility(
+            layout[0], layout[2], centroids
+        )
+    return _in_detail
+
+
+@no_type_check
+def _in_detail(layout, centroids):
+    return kernels.assign_detail(
+        layout[0], layout[1], layout[2], layout[3], centroids, (0, layout[2].shape[2]),
+        np.empty(0, np.int32), layout[4],
+    )  # fmt: skip
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _beyond(old, mean, is_integral):
+    """Do as `gpu_kmeans.distances.place_beyond` for one coordinate."""
+    step = mean - old
+    beyond = mean + (step - step * 0.25)
+    if not is_integral:
+        return beyond
+    beyond = np.floor(beyond + 0.5)
+    is_too_far = abs(beyond - mean) > abs(step) or beyond < 0 or beyond > GRID
+    return np.floor(mean + 0.5) if is_too_far else beyond
 
 
 @njit(nogil=True, cache=True)

@@ -2,11 +2,13 @@
 
 The caller works too, and everyone takes the next piece when done with one: nothing waits for a
 thread that has not woken, or for a core that has other work. Which thread did what is not part of
-any answer: the results come in the order of the pieces.
+any answer: the results come in the order of the pieces. A piece does not share its own work again:
+the others have theirs.
 """
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -15,7 +17,7 @@ import torch
 
 from gpu_kmeans.backends import AheadBackend, Backend
 
-__all__ = ["consume", "may_share", "parallel"]
+__all__ = ["consume", "may_share", "parallel", "sharers"]
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -34,15 +36,16 @@ def parallel(
     Returns:
         The results, in order. What `run` raises passes through, once nobody works any more.
     """
-    threads = min(torch.get_num_threads(), len(pieces)) if is_shared else 1
+    threads = min(sharers(), len(pieces)) if is_shared else 1
     if threads <= 1:
         return [run(piece) for piece in pieces]
     results: dict[int, Result] = {}
     waiting = iter(range(len(pieces)))  # taking the next one is atomic
 
     def work() -> None:
-        for i in waiting:
-            results[i] = run(pieces[i])
+        with _ALONE:
+            for i in waiting:
+                results[i] = run(pieces[i])
 
     pool = _pool(torch.get_num_threads())
     others = [pool.submit(work) for _ in range(threads - 1)]
@@ -71,15 +74,25 @@ def consume(
     Returns:
         The results, in order. What either raises passes through, once nobody works any more.
     """
-    if not is_shared or torch.get_num_threads() == 1:
+    if not is_shared or sharers() == 1:
         return [run(piece) for piece in pieces]
+
+    def run_alone(piece: Piece) -> Result:
+        with _ALONE:
+            return run(piece)
+
     pool, begun = _pool(torch.get_num_threads()), list[tuple[Future[Result], Piece]]()
     try:
         for piece in pieces:
-            begun.append((pool.submit(run, piece), piece))
+            begun.append((pool.submit(run_alone, piece), piece))
         return [run(piece) if one.cancel() else one.result() for one, piece in begun]
     finally:
         wait([one for one, _ in begun if not one.cancel()])
+
+
+def sharers() -> int:
+    """Return how many threads would share work begun here and now. Never raises."""
+    return 1 if _ALONE.depth else torch.get_num_threads()
 
 
 def may_share(engine: Backend, device: torch.device) -> bool:
@@ -89,6 +102,21 @@ def may_share(engine: Backend, device: torch.device) -> bool:
     which takes tensors on the CPU, is for one thread. Never raises.
     """
     return device.type == "cpu" and not isinstance(engine, AheadBackend)
+
+
+class _Alone(threading.local):
+    """While this thread works on one of several pieces."""
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
+_ALONE = _Alone()
 
 
 @functools.cache

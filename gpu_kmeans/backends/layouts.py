@@ -1,0 +1,172 @@
+"""How the CPU backend lays out points for its kernels, and one pass over them.
+
+Two layouts, either in tiles of neighbours with a bounding box. Whole numbers of few bits, as the
+colours of pictures are, come as int16 (`whole_kernels`); any others in their own type (`kernels`),
+and whole ones too where somebody asks for what the other kernels do not do.
+"""
+
+import functools
+
+import numpy as np
+import torch
+
+from gpu_kmeans.backends import kernels, whole_kernels
+from gpu_kmeans.backends.kernels import TILE
+from gpu_kmeans.backends.reference import morton_codes
+from gpu_kmeans.backends.threads import parallel, sharers
+
+_NO_LABELS = np.empty(0, np.int32)
+CHUNK_TILES = 256  # 16 thousand points: some 0.1 ms of work, above the price of taking it up
+FEWEST_TILES = 512  # of whole numbers, for one thread; they go four times as fast
+
+
+class Layout:
+    """The points of one problem, in tiles; numpy arrays, which nobody changes."""
+
+    def __init__(self, points: np.ndarray, weights: np.ndarray, *, is_integral: bool) -> None:
+        """Lay points (n, d), d <= 4, and weights (n,) out."""
+        self.is_integral = is_integral
+        self._points, self._weights = points, weights
+        self._whole = _lay_out_whole(points, weights) if is_integral else ()
+        if not self._whole:
+            _ = self.floats
+
+    @property
+    def size(self) -> int:
+        """Number of points, without the padding."""
+        return len(self._points)
+
+    @functools.cached_property
+    def floats(self) -> "Floats":
+        """The layout of `kernels`, made when it is first wanted."""
+        return Floats(self._points, self._weights, is_integral=self.is_integral)
+
+    @functools.cached_property
+    def _whole_in_full(self) -> tuple[object, ...]:
+        """Return what a search on whole numbers takes: squares and weights of each point too."""
+        padded = len(self._whole[1]) * TILE
+        weights, squares = np.zeros(padded, np.int64), np.zeros((padded, 4))
+        weights[: self.size] = self._weights
+        squares[: self.size, : self._points.shape[1]] = (
+            self._points.astype(float) ** 2 * self._weights[:, None]
+        )
+        return self._whole, squares, weights
+
+    def search_layout(self, centroids: np.ndarray) -> tuple[object, ...]:
+        """Return the layout that `search_kernels` take."""
+        return self._whole_in_full if self._fits(centroids) else self.floats.arrays
+
+    def assign(self, centroids: np.ndarray, labels: np.ndarray, *, detail: bool) -> np.ndarray:
+        """Give each point its nearest centroid, in one pass shared by threads.
+
+        Writes labels (n,) where there is room; returns a table (k, columns), see `kernels`.
+        """
+        if detail or not self._fits(centroids):
+            return self.floats.assign(centroids, labels, detail=detail)
+        whole, rows = self._whole, four_rows(centroids)
+        tiles = len(whole[1])
+        own = np.empty(tiles * TILE if len(labels) else 0, np.int32)
+        chunks = _shares(tiles)
+        table = sum(parallel(lambda chunk: whole_kernels.assign(whole, rows, chunk, own), chunks))
+        labels[:] = own[: len(labels)]
+        return np.asarray(table)
+
+    def _fits(self, centroids: np.ndarray) -> bool:
+        most = whole_kernels.MOST_COORDINATE
+        return bool(self._whole) and bool((np.abs(centroids) <= most).all())
+
+
+class Floats:
+    """Points in their own type, padded to whole tiles by points of weight 0."""
+
+    def __init__(self, points: np.ndarray, weights: np.ndarray, *, is_integral: bool) -> None:
+        """Lay points (n, d) out in columns; in Morton order, where they do not come in it."""
+        n = len(points)
+        self.size = n
+        self.order = None if is_integral else _morton_order(points)
+        if self.order is not None:
+            points, weights = points[self.order], weights[self.order]
+        tiles = -(-n // TILE)
+        self.points, self.weights = (
+            np.empty((4, tiles * TILE), points.dtype),
+            np.empty(tiles * TILE),
+        )
+        # Low corner, high corner, origin of the sums; and those of x - origin (4), of 1, of
+        # |x - origin|^2.
+        self.boxes, self._sums = np.empty((3, 4, tiles), points.dtype), np.empty((6, tiles))
+        written = (self.points, self.weights, self.boxes, self._sums)
+        parallel(
+            lambda chunk: kernels.lay_out(points, weights, is_integral, chunk, *written),
+            tile_chunks(tiles, CHUNK_TILES),
+        )
+
+    @property
+    def arrays(self) -> tuple[object, ...]:
+        """What a search on these points takes."""
+        huge = np.finfo(self.points.dtype).max
+        return self.points, self.weights, self.boxes, self._sums, huge
+
+    def assign(self, centroids: np.ndarray, labels: np.ndarray, *, detail: bool) -> np.ndarray:
+        """Do as `Layout.assign`, chunk by chunk, adding up in order."""
+        own = np.empty(self.points.shape[1] if len(labels) else 0, np.int32)
+        kernel = kernels.assign_detail if detail else kernels.assign
+        *whole, huge = self.arrays
+        rows = four_rows(centroids)
+
+        def run(chunk: tuple[int, int]) -> np.ndarray:
+            found: np.ndarray = kernel(*whole, rows, chunk, own, huge)
+            return found
+
+        chunks = tile_chunks(self.boxes.shape[2], CHUNK_TILES)
+        table = functools.reduce(np.add, parallel(run, chunks))
+        if len(labels):
+            labels[slice(None) if self.order is None else self.order] = own[: self.size]
+        return table
+
+
+def _lay_out_whole(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the arrays that `whole_kernels` take; none where the numbers are too large."""
+    most = weights.max()
+    if most > whole_kernels.MOST_WEIGHT:
+        return ()
+    tiles, has_fourth = -(-len(points) // TILE), points.shape[1] > 3  # noqa: PLR2004
+    rows = 4 + has_fourth
+    is_heavy = bool(int(most) >> whole_kernels.LIGHT_BITS)
+    places = (rows + is_heavy, 3 if has_fourth else -1, rows - 1, rows if is_heavy else -1)
+    plan = np.array([place * TILE if place >= 0 else -1 for place in places])
+    halves, boxes = np.empty(tiles * plan[0], np.int16), np.empty((tiles, 4), np.int32)
+    supers = np.empty((-(-tiles // kernels.SUPER), 4), np.int32)
+    sums = np.empty((tiles, whole_kernels.SUMS), np.int64)
+    written = (halves, boxes, supers, sums)
+    fits = parallel(
+        lambda chunk: whole_kernels.lay_out(points, weights, chunk, plan, *written),
+        _shares(tiles),
+    )
+    return (*written, plan) if all(fits) else ()
+
+
+def four_rows(values: np.ndarray) -> np.ndarray:
+    """Lay values (n, d) out as (4, n), missing dimensions 0."""
+    rows = np.zeros((4, len(values)), values.dtype)
+    rows[: values.shape[1]] = values.T
+    return rows
+
+
+def _morton_order(points: np.ndarray) -> np.ndarray:
+    """Sort points along a Morton curve of 256 steps a side: any order is right, this is fast."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    span = np.where(high > low, high - low, 1)
+    levels = torch.from_numpy(((points - low) / span * 255).astype(np.uint8))
+    return np.argsort(morton_codes(levels).numpy(), kind="stable")
+
+
+def _shares(tiles: int) -> list[tuple[int, int]]:
+    """Two chunks for each thread: sums of whole numbers do not depend on them."""
+    threads = sharers()
+    size = max(FEWEST_TILES, -(-tiles // (2 * threads if threads > 1 else 1)))
+    return tile_chunks(tiles, -(-size // kernels.SUPER) * kernels.SUPER)
+
+
+def tile_chunks(count: int, size: int) -> list[tuple[int, int]]:
+    """Fixed chunks, whatever the threads: the order of addition is part of the answer."""
+    return [(a, min(a + size, count)) for a in range(0, count, size)]
