@@ -41,7 +41,7 @@ from gpu_kmeans.distances import (
 )
 from gpu_kmeans.errors import OptionError
 from gpu_kmeans.growth import grow as grow_by_metric
-from gpu_kmeans.histogram import Histogram, coarsen_together
+from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.refinement import STEPS_OUT, STILL, breathe_together, grow
 from gpu_kmeans.seeding import distinct_rows
 
@@ -184,12 +184,10 @@ def picture_curve(
     Returns:
         The curve. Never raises by itself.
     """
-    features = histogram.features("rgb")
-    weights = histogram.counts.double()
-    one = ([histogram.colors], [features], [weights])
-    few, masses = coarsen_together(engine, *one, CURVE_POINTS)[0]
-    fine = engine.pack([features], [weights], is_integral=True)
-    coarse = fine if len(few) == len(features) else engine.pack([few], [masses], is_integral=True)
+    few, masses = histogram.merged(engine, "rgb", CURVE_POINTS)
+    fine = histogram.problem(engine, "rgb")
+    is_small = len(few) == len(histogram.colors)
+    coarse = fine if is_small else engine.pack([few], [masses], is_integral=True)
     return _curve(
         engine,
         coarse,

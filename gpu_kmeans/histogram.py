@@ -8,29 +8,26 @@ colours in them differ least for their weight. 4,096 such points lead to optima 
 thousand cells of six bits a channel do, in a fifth of the time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from threading import RLock
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import Backend, MergingBackend
+from gpu_kmeans.backends import AheadBackend, Backend, CellBackend, Problems
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
 
-__all__ = [
-    "COARSE_POINTS",
-    "Histogram",
-    "coarse_points",
-    "coarsen",
-    "coarsen_together",
-    "merge_cells",
-]
+__all__ = ["COARSE_POINTS", "Histogram", "coarse_points", "coarsen", "coarsen_together"]
 
 FEWEST_POINTS, COARSE_POINTS = 2048, 4096  # of the merged colours: of few clusters, and of many
 POINTS_PER_CLUSTER = 64, 32  # from the one to the other, and above
+SumCells = Callable[[Tensor, Tensor, Tensor], tuple[np.ndarray, np.ndarray, np.ndarray]]
 FINEST_CELLS = 40_000  # the tree starts from the smallest cells of which there are no more
 
 
@@ -50,13 +47,41 @@ class Histogram:
     counts: Tensor
     inverse: Tensor
     shape: tuple[int, int, int]
-    _features: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+    _lock: RLock = field(default_factory=RLock, init=False, repr=False)
 
     def features(self, space: str) -> Tensor:
         """Place the colours on the grid of a space, (n, c), once for all who ask. Never raises."""
-        if space not in self._features:
-            self._features[space] = srgb8_to_features(self.colors, space)
-        return self._features[space]
+        placed: Tensor = self._once(space, lambda: srgb8_to_features(self.colors, space))
+        return placed
+
+    def problem(self, backend: Backend, space: str) -> Problems:
+        """Pack the colours as often as they count, once for all who ask. Never raises."""
+        points, weights = self.features(space), self._weights()
+        pack = partial(backend.pack, [points], [weights], is_integral=True)
+        packed: Problems = self._once((backend.name, space), pack)
+        return packed
+
+    def merged(self, backend: Backend, space: str, target: int) -> tuple[Tensor, Tensor]:
+        """Merge the colours, see `coarsen`; cells are added up once for all who ask."""
+        colors, features, weights = self.colors, self.features(space), self._weights()
+        if isinstance(backend, AheadBackend) or len(colors) <= target:
+            return coarsen_together(backend, [colors], [features], [weights], target)[0]
+        add_up = partial(_sum_cells_by(backend), colors, features, weights)
+        codes, sums, counts = self._once(("cells", space), add_up)
+        points, masses = merge_cells(codes, sums, counts, target)
+        return points.to(features), masses.to(weights)
+
+    def _weights(self) -> Tensor:
+        weights: Tensor = self._once("weights", self.counts.double)
+        return weights
+
+    def _once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Make what several threads may want, in the first of them."""
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            return self._kept[key]
 
     @classmethod
     def from_pixels(cls, pixels: UInt8[Tensor, "h w c"], backend: Backend) -> "Histogram":
@@ -114,17 +139,7 @@ def coarsen(
         Points, rounded to the grid, and weights; what came in, where it is not more than the
         target. Never raises.
     """
-    if len(colors) <= target:
-        return features, weights
-    starts, shift = _finest_cells(colors.cpu().numpy())
-    values, masses = features.cpu().numpy(), weights.cpu().numpy()
-    columns = [np.add.reduceat(values[:, j] * masses, starts) for j in range(values.shape[1])]
-    # One row a coordinate: numpy adds along rows, not along triples, several times faster.
-    sums, masses = np.stack(columns), np.add.reduceat(masses, starts)
-    corners = colors[torch.from_numpy(starts).to(colors.device)] >> shift
-    codes = morton_codes(corners).cpu().numpy()
-    points, mass = merge_cells(codes, sums, masses, target)
-    return torch.from_numpy(points).to(features), torch.from_numpy(mass).to(weights)
+    return _coarsen(sum_cells, colors, features, weights, target)
 
 
 def coarsen_together(
@@ -135,9 +150,48 @@ def coarsen_together(
     target: int,
 ) -> list[tuple[Tensor, Tensor]]:
     """Do as `coarsen` for each of several pictures, all at once where that pays. Never raises."""
-    if isinstance(engine, MergingBackend):
+    if isinstance(engine, AheadBackend):
         return engine.merge(colors, features, weights, target)
-    return [coarsen(*one, target) for one in zip(colors, features, weights, strict=True)]
+    add_up = _sum_cells_by(engine)
+    return [_coarsen(add_up, *one, target) for one in zip(colors, features, weights, strict=True)]
+
+
+def _coarsen(
+    add_up: SumCells, colors: Tensor, features: Tensor, weights: Tensor, target: int
+) -> tuple[Tensor, Tensor]:
+    if len(colors) <= target:
+        return features, weights
+    points, masses = merge_cells(*add_up(colors, features, weights), target)
+    return points.to(features), masses.to(weights)
+
+
+def _sum_cells_by(engine: Backend) -> SumCells:
+    return engine.sum_cells if isinstance(engine, CellBackend) else sum_cells
+
+
+def sum_cells(
+    colors: UInt8[Tensor, "_n c"],
+    features: Float[Tensor, "_n c"],
+    weights: Float[Tensor, " _n"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Add up the colours in the smallest cells of the octree of which there are few enough.
+
+    Args:
+        colors: In Morton order.
+        features: Whole numbers.
+        weights: How much each counts.
+
+    Returns:
+        The m cells' Morton codes (m,), rising; sums (c, m) of their features, each as often as it
+        counts; how much each cell counts (m,). Never raises.
+    """
+    starts, shift = _finest_cells(colors.cpu().numpy())
+    values, masses = features.cpu().numpy(), weights.cpu().numpy()
+    columns = [np.add.reduceat(values[:, j] * masses, starts) for j in range(values.shape[1])]
+    # One row a coordinate: numpy adds along rows, not along triples, several times faster.
+    sums, masses = np.stack(columns), np.add.reduceat(masses, starts)
+    corners = colors[torch.from_numpy(starts).to(colors.device)] >> shift
+    return morton_codes(corners).cpu().numpy(), sums, masses
 
 
 def _finest_cells(colors: np.ndarray) -> tuple[np.ndarray, int]:
@@ -156,21 +210,16 @@ def _finest_cells(colors: np.ndarray) -> tuple[np.ndarray, int]:
 
 def merge_cells(
     codes: np.ndarray, sums: np.ndarray, masses: np.ndarray, target: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Merge cells into about `target` points: the second half of `coarsen`.
-
-    Args:
-        codes: (m,) the cells' Morton codes, rising.
-        sums: (c, m) of features, each as often as it counts.
-        masses: (m,) how much each cell counts.
-        target: About how many points are wanted.
+) -> tuple[Tensor, Tensor]:
+    """Merge what `sum_cells` returns into about `target` points.
 
     Returns:
-        Points (p, c), rounded to the grid, and masses. Never raises.
+        Points (p, c), rounded to the grid, and masses (p,). Never raises.
     """
     firsts = _merged_starts(codes, sums, masses, target)
     total, mass = np.add.reduceat(sums, firsts, axis=1), np.add.reduceat(masses, firsts)
-    return np.floor(total / mass + 0.5).T.copy(), mass
+    points = np.floor(total / mass + 0.5).T.copy()
+    return torch.from_numpy(points), torch.from_numpy(mass)
 
 
 def _merged_starts(

@@ -608,17 +608,9 @@ def _fit_group(
     report: Progress,
 ) -> list[QuantizedImage]:
     """Cluster the colours of pictures of as many channels into as many clusters, and map them."""
-    visible = [slice(_reserved(histogram, options), None) for histogram in histograms]
-    colors = [h.colors[rows] for h, rows in zip(histograms, visible, strict=True)]
     masses = [_weights(histogram, options) for histogram in histograms]
-    weights = [of_one[rows] for of_one, rows in zip(masses, visible, strict=True)]
-    features = [
-        h.features(options.space)[rows] for h, rows in zip(histograms, visible, strict=True)
-    ]
-    fine = engine.pack(features, weights, is_integral=True)
+    fine, sets = _points(engine, histograms, masses, options)
     if options.refine:
-        few = coarse_points(int(options.k))
-        sets = coarsen_together(engine, colors, features, weights, few)
         descents = descend(
             engine,
             fine,
@@ -631,9 +623,10 @@ def _fit_group(
             labels=False,
         )
     else:
+        singles = _apart(engine, fine)
         descents = [
-            fit.run(engine, one, options.init, part_of(report, i, len(features)))
-            for i, one in enumerate(_singles(engine, fine, features, weights))
+            fit.run(engine, one, options.init, part_of(report, i, len(singles)))
+            for i, one in enumerate(singles)
         ]
     means = [descent.means for descent in descents]
     rounded = _round_to_8_bits(engine, fine, means, options.space)
@@ -652,14 +645,33 @@ def _fit_group(
     return images
 
 
-def _singles(
-    engine: Backend, fine: Problems, features: list[Tensor], weights: list[Tensor]
-) -> list[Problems]:
+def _points(
+    engine: Backend, histograms: list[Histogram], masses: list[Tensor], options: QuantizeOptions
+) -> tuple[Problems, list[tuple[Tensor, Tensor]]]:
+    """Return the visible colours of all pictures, packed, and of each the merged ones."""
+    space, few = options.space, coarse_points(int(options.k))
+    visible = [slice(_reserved(histogram, options), None) for histogram in histograms]
+    if len(histograms) == 1 and not visible[0].start and not options.solid:  # the curve's as well
+        fine = histograms[0].problem(engine, space)
+        return fine, [histograms[0].merged(engine, space, few)] if options.refine else []
+    pairs = list(zip(histograms, visible, strict=True))
+    weights = [of_one[rows] for of_one, rows in zip(masses, visible, strict=True)]
+    features = [histogram.features(space)[rows] for histogram, rows in pairs]
+    fine = engine.pack(features, weights, is_integral=True)
+    if not options.refine:
+        return fine, []
+    colors = [histogram.colors[rows] for histogram, rows in pairs]
+    return fine, coarsen_together(engine, colors, features, weights, few)
+
+
+def _apart(engine: Backend, problems: Problems) -> list[Problems]:
     """Return each problem by itself."""
-    if len(features) == 1:
-        return [fine]
-    pairs = zip(features, weights, strict=True)
-    return [engine.pack([points], [masses], is_integral=True) for points, masses in pairs]
+    if len(problems.spans) == 1:
+        return [problems]
+    return [
+        engine.pack([problems.points[rows]], [problems.weights[rows]], is_integral=True)
+        for rows in problems.spans
+    ]
 
 
 def _fit_around_and_draw(

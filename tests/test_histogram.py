@@ -1,6 +1,7 @@
 """Counting colours and merging them into fewer points."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -147,6 +148,23 @@ def test_merging_gives_the_same_bits_on_every_backend(name, target, threads):
             assert torch.equal(found[1], expected[1])
     finally:
         torch.set_num_threads(before)
+
+
+@on_every_engine
+@pytest.mark.parametrize("target", [300, 10**6])
+def test_a_histogram_merges_and_packs_its_colors_once_for_all_who_ask(engine, target):
+    histogram = histogram_of(photo(3), engine)
+    weights = histogram.counts.double()
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(histogram.merged, engine, "rgb", target) for _ in range(4)]
+        packed = [pool.submit(histogram.problem, engine, "rgb") for _ in range(4)]
+
+    expected = coarsen(histogram.colors, histogram.features("rgb"), weights, target)
+    for points, masses in (each.result() for each in asked):
+        assert torch.equal(points, expected[0])
+        assert torch.equal(masses, expected[1])
+    assert len({id(each.result()) for each in packed}) == 1
+    assert torch.equal(packed[0].result().weights, weights)
 
 
 def test_merged_colors_stay_near_what_they_stand_for():

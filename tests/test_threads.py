@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from gpu_kmeans.backends.threads import consume, parallel
+from gpu_kmeans.backends.threads import consume, parallel, sharers
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -53,6 +53,17 @@ def test_a_piece_may_share_its_own_work():
         return sum(parallel(lambda j: i * j, range(10)))
 
     assert parallel(outer, range(20)) == [45 * i for i in range(20)]
+
+
+def test_a_piece_of_shared_work_stays_on_its_thread():
+    def outer(_):
+        here = threading.get_ident()
+        return sharers() == 1 and set(parallel(lambda _: threading.get_ident(), range(9))) == {here}
+
+    if torch.get_num_threads() > 1:
+        assert all(parallel(outer, range(8)))
+        assert all(consume(outer, iter(range(8))))
+    assert sharers() == torch.get_num_threads()
 
 
 def test_several_may_call_at_once():

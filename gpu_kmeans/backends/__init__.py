@@ -33,7 +33,7 @@ __all__ = [
     "Backend",
     "Breath",
     "BreathingBackend",
-    "MergingBackend",
+    "CellBackend",
     "Problems",
     "Walk",
     "available_backends",
@@ -271,8 +271,22 @@ class Walk(Protocol):
 
 
 @runtime_checkable
-class MergingBackend(Backend, Protocol):
-    """A backend that merges colours in a way of its own."""
+class CellBackend(Backend, Protocol):
+    """A backend that adds up the cells of merged colours in a way of its own."""
+
+    def sum_cells(
+        self,
+        colors: UInt8[Tensor, "_n c"],
+        features: Float[Tensor, "_n c"],
+        weights: Float[Tensor, " _n"],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Do as `gpu_kmeans.histogram.sum_cells`, to the same bits."""
+        ...
+
+
+@runtime_checkable
+class AheadBackend(Backend, Protocol):
+    """A backend whose host runs ahead: whole loops are launched and not looked into."""
 
     def merge(
         self,
@@ -281,13 +295,8 @@ class MergingBackend(Backend, Protocol):
         weights: Sequence[Float[Tensor, " _n"]],
         target: int,
     ) -> list[tuple[Tensor, Tensor]]:
-        """Do as `gpu_kmeans.histogram.coarsen` for each picture, to the same bits."""
+        """Do as `gpu_kmeans.histogram.coarsen` for each picture."""
         ...
-
-
-@runtime_checkable
-class AheadBackend(MergingBackend, Protocol):
-    """A backend whose host runs ahead: whole loops are launched and not looked into."""
 
     def can_walk(self, problems: Problems, k: int) -> bool:
         """Say whether problems with up to k centroids each can be walked over."""

@@ -53,7 +53,7 @@ from gpu_kmeans.backends import (
 from gpu_kmeans.backends.layouts import Layout, four_rows
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
 from gpu_kmeans.backends.threads import parallel
-from gpu_kmeans.histogram import FINEST_CELLS, merge_cells
+from gpu_kmeans.histogram import FINEST_CELLS
 
 CHUNK_PIXELS = 1 << 18
 LISTED_CANDIDATES = 1 << 19  # 2 MB a thread; where that is full, all entries are compared
@@ -124,18 +124,34 @@ class CpuBackend:
             inverse[rows] = rank.to(torch.int32)[own_inverse]
         return colors, counts, inverse
 
-    def merge(
+    def sum_cells(
         self,
-        colors: Sequence[UInt8[Tensor, "_n c"]],
-        features: Sequence[Float[Tensor, "_n c"]],
-        weights: Sequence[Float[Tensor, " _n"]],
-        target: int,
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Add up cells in threads; what is left is little."""
-        return [
-            _merge(*one, target) if len(one[0]) > target else one[1:]
-            for one in zip(colors, features, weights, strict=True)
-        ]
+        colors: UInt8[Tensor, "_n c"],
+        features: Float[Tensor, "_n c"],
+        weights: Float[Tensor, " _n"],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Count the cells of each level in one pass, add them up in another, in threads."""
+        rows, values, counts = colors.numpy(), features.numpy(), weights.numpy()
+        chunks = _row_chunks(len(rows), 1)
+        begins = parallel(lambda chunk: cell_kernels.count_cells(rows, chunk), chunks)
+        cells = np.sum(begins, axis=0)
+        shift = int((cells <= FINEST_CELLS).argmax()) if cells[-1] <= FINEST_CELLS else -1
+        shift %= len(cells)
+        total, c = int(cells[shift]), values.shape[1]
+        firsts = np.cumsum([0, *(of_chunk[shift] for of_chunk in begins)])
+        starts, sums, masses = np.empty(total, np.int64), np.empty((c, total)), np.empty(total)
+
+        def add(i: int) -> np.ndarray:
+            given, found = (rows, values, counts, chunks[i], shift), (starts, sums, masses)
+            before: np.ndarray = cell_kernels.sum_cells(*given, firsts[i], *found)
+            return before
+
+        for first, before in zip(firsts, parallel(add, range(len(chunks))), strict=False):
+            if first:  # a cell that began in a chunk before
+                masses[first - 1] += before[0]
+                sums[:, first - 1] += before[1 : c + 1]
+        codes = morton_codes(torch.from_numpy(rows[starts] >> shift)).numpy()
+        return codes, sums, masses
 
     def pack(
         self,
@@ -396,31 +412,6 @@ def _search_arguments(problem: Problems, centroids: Tensor) -> tuple[object, ...
 def _plan_arguments(problem: Problems, plan: Breath) -> tuple[object, ...]:
     steps = (plan.steps_in, plan.steps_out, plan.still, plan.reach)
     return plan.extra, plan.luck, problem.points.shape[1], *steps
-
-
-def _merge(colors: Tensor, features: Tensor, weights: Tensor, target: int) -> tuple[Tensor, Tensor]:
-    """Do as `gpu_kmeans.histogram.coarsen`."""
-    rows, values, counts = colors.numpy(), features.numpy(), weights.numpy()
-    chunks = _row_chunks(len(rows), 1)
-    begins = parallel(lambda chunk: cell_kernels.count_cells(rows, chunk), chunks)
-    cells = np.sum(begins, axis=0)
-    shift = int((cells <= FINEST_CELLS).argmax()) if cells[-1] <= FINEST_CELLS else len(cells) - 1
-    total, c = int(cells[shift]), values.shape[1]
-    firsts = np.cumsum([0, *(of_chunk[shift] for of_chunk in begins)])
-    starts, sums, masses = np.empty(total, np.int64), np.empty((c, total)), np.empty(total)
-
-    def add(i: int) -> np.ndarray:
-        given, found = (rows, values, counts, chunks[i], shift), (starts, sums, masses)
-        before: np.ndarray = cell_kernels.sum_cells(*given, firsts[i], *found)
-        return before
-
-    for first, before in zip(firsts, parallel(add, range(len(chunks))), strict=False):
-        if first:  # a cell that began in a chunk before
-            masses[first - 1] += before[0]
-            sums[:, first - 1] += before[1 : c + 1]
-    codes = morton_codes(torch.from_numpy(rows[starts] >> shift)).numpy()
-    points, mass = merge_cells(codes, sums, masses, target)
-    return torch.from_numpy(points).to(features), torch.from_numpy(mass).to(weights)
 
 
 def _four_columns(values: Tensor) -> np.ndarray:

@@ -85,7 +85,7 @@ def consume(
     try:
         for piece in pieces:
             begun.append((pool.submit(run_alone, piece), piece))
-        return [run(piece) if one.cancel() else one.result() for one, piece in begun]
+        return [run_alone(piece) if one.cancel() else one.result() for one, piece in begun]
     finally:
         wait([one for one, _ in begun if not one.cancel()])
 
