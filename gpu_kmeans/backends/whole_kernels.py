@@ -161,20 +161,24 @@ def assign(layout, centroids, chunk, labels):
     near, far = np.empty(c01.size, np.int32), np.empty(c01.size, np.int32)
     outer, inner = np.empty(k, np.int64), np.empty(k, np.int64)
     names, own = np.empty(TILE, np.int16), np.empty(5, np.int64)
-    bits = np.empty((SUPER, -(-c01.size // (4 * BLOCK))), np.int64)
+    words = -(-c01.size // (4 * BLOCK))
+    around, bits = np.empty(words, np.int64), np.empty((SUPER, words), np.int64)
     heavy, left = np.empty(5, np.int64), np.empty(5, np.int64)
     table, whole = np.zeros((k, SUMS), np.int64), np.int64(0)
     for first in range(chunk[0], chunk[1], SUPER):
         last = min(first + SUPER, chunk[1])
-        blocks = _prune_for_several(c01, c23, supers, first // SUPER, near, far, outer, p01, p23)
+        _prune(c01, c23, c01.size // BLOCK, supers, first // SUPER, near, far, around)
+        blocks = _copy_listed(c01, c23, around, outer, p01, p23)
         for t in range(first, last):  # all at once: nothing waits for a branch upon the answer
             if blocks == 1:
                 bits[t - first, 0] = prune_block(p01, p23, boxes, t)
-            else:
+            elif blocks:
                 _prune(p01, p23, blocks, boxes, t, near, far, bits[t - first])
+            else:
+                bits[t - first, 0] = 1
         for t in range(first, last):
             whole += sums[t, SQUARES]
-            count = _list_bits(bits[t - first], blocks, outer, inner)
+            count = _list_bits(bits[t - first], max(blocks, 1), outer, inner)
             if count == 1:
                 add_row(table, inner[0], sums, t)
                 if labels.size:
@@ -210,11 +214,17 @@ def _all_candidates(centroids):
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def _prune_for_several(c01, c23, supers, box, near, far, outer, p01, p23):
-    """Copy side by side who may be nearest somewhere in a large box; return how many blocks."""
-    blocks = c01.size // BLOCK
-    bound = bound_box(c01, c23, blocks, supers, box, near, far)
-    return _copy_near(c01, c23, near, bound, blocks, outer, p01, p23)
+def _copy_listed(c01, c23, bits, outer, p01, p23):
+    """Copy candidates side by side; return how many blocks, 0 where only one is left."""
+    around = 0
+    for word in range(bits.size):
+        left = bits[word]
+        while left:
+            c = word * 4 * BLOCK + lowest_bit(left)
+            left &= left - 1
+            outer[around], p01[around], p23[around] = c, c01[c], c23[c]
+            around += 1
+    return _fill_up(around, p01, p23) if around > 1 else 0
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -228,10 +238,16 @@ def _copy_near(c01, c23, near, bound, blocks, outer, p01, p23):
             bits &= bits - 1
             outer[around], p01[around], p23[around] = c, c01[c], c23[c]
             around += 1
-    left = -(-around // BLOCK)
-    for q in range(around, left * BLOCK):
+    return _fill_up(around, p01, p23)
+
+
+@njit(nogil=True, cache=True, inline="always")
+@no_type_check
+def _fill_up(around, p01, p23):
+    blocks = -(-around // BLOCK)
+    for q in range(around, blocks * BLOCK):
         p01[q] = p23[q] = _pair(FAR, FAR)
-    return left
+    return blocks
 
 
 @njit(nogil=True, cache=True, inline="always")
