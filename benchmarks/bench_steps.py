@@ -21,8 +21,7 @@ from benchmarks.report import Report, figure, parser, table
 
 STAGES = (  # what `quantize` calls one after the other: none of these calls another
     ("count the distinct colours", "histogram", "Histogram.from_pixels"),
-    ("turn them into features", "histogram", "srgb8_to_features"),
-    ("merge them to a few", "quantization", "coarsen_together"),
+    ("lay them out, merge them to a few", "quantization", "_points"),
     ("search among the few", "lloyd", "Fit.search"),
     ("last iterations, on all", "quantization", "descend"),
     ("round to 8 bits", "quantization", "_round_to_8_bits"),
