@@ -19,7 +19,7 @@ __all__ = ["grow"]
 
 STEPS_AT_ONE = 100  # most centre steps of the single cluster
 STEPS_PER_K = 10  # most Lloyd iterations of every other k
-QUANTILES = (0.125, 0.375, 0.625, 0.875)  # of the objective over the points: where to add one
+CANDIDATES = 16  # points tried, spread evenly over the objective
 CHUNK_PAIRS = 1 << 21
 
 
@@ -51,11 +51,14 @@ def grow(
 def _best_addition(problem: Problems, metric: Metric, centroids: Tensor) -> Tensor:
     """Return the point, of a few, whose becoming a centroid lowers the objective most."""
     points, weights = problem.points, problem.weights
-    chunks = points.split(max(1, CHUNK_PAIRS // len(centroids)))
+    step = max(1, CHUNK_PAIRS // max(CANDIDATES, len(centroids)))
+    chunks = points.split(step)
     nearest = torch.cat([metric.between(chunk, centroids).amin(dim=1) for chunk in chunks]).double()
     running = (weights * nearest**metric.power).cumsum(0)
-    wanted = running[-1] * torch.tensor(QUANTILES).to(running)
+    wanted = running[-1] * (torch.arange(CANDIDATES).to(running) + 0.5) / CANDIDATES
     rows = torch.searchsorted(running, wanted, right=True).clamp(max=len(points) - 1)
-    left = torch.minimum(metric.between(points, points[rows]).double(), nearest[:, None])
-    best = (weights[:, None] * left**metric.power).sum(dim=0).argmin()
-    return points[rows[best]][None]
+    left = torch.zeros_like(wanted)
+    for chunk, so_far, mass in zip(chunks, nearest.split(step), weights.split(step), strict=True):
+        distances = torch.minimum(metric.between(chunk, points[rows]).double(), so_far[:, None])
+        left += (mass[:, None] * distances**metric.power).sum(dim=0)
+    return points[rows[left.argmin()]][None]

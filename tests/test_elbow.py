@@ -179,3 +179,17 @@ def test_progress_rises_and_what_the_hook_raises_ends_the_curve(backend):
     assert shares[-1] == 1
     with pytest.raises(TimeoutError, match="enough"):
         elbow(photo(12), 6, on_progress=stop, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("metric", "p"), [("cityblock", 2), ("chebyshev", 2), ("cosine", 2), ("minkowski", 3)]
+)
+def test_a_curve_by_another_metric_is_near_fits_of_each_k(metric, p):
+    above = []
+    for seed in range(5):
+        points = 5 + np.random.default_rng(seed).normal(size=(200, 3)).astype(np.float32)
+        curve = elbow(points, 12, metric=metric, p=p)
+        fits = {k: kmeans(points, k, metric=metric, p=p, n_init=3) for k in (2, 3, 5, 8, 12)}
+        above += [curve.wcss[k - 1] / fit.wcss for k, fit in fits.items()]
+
+    assert np.mean(above) < 1.01
