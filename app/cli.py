@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _HEALTH_TIMEOUT_S = 5.0
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where a listener on all of them is asked
-_EFFORT = "4"  # of the command: nobody waits behind it, and more gains less than half a per cent
+_EFFORT = "3"  # of the command: nobody waits behind it, and more gains little (decision 9)
 _SOURCE = click.argument("source", metavar="IN", type=click.File("rb"))
 
 

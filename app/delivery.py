@@ -16,7 +16,7 @@ __all__ = ["Delivery", "deliver", "pixels_for", "with_alpha"]
 
 _ALPHA = 3  # the channel
 _HALF_OPAQUE = 128
-_THOROUGH = 4  # effort beyond which little is gained
+_THOROUGH = 3  # effort beyond which little is gained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

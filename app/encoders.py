@@ -1,32 +1,27 @@
 """Palette pictures to bytes: PNG, lossless WebP and GIF, with as much effort as is asked for.
 
-A PNG of effort 0 is Pillow's. From 1 on oxipng writes it: effort 1 is a better deflate, 2 to 6 are
-oxipng's own levels, which also reorder the palette so that neighbours in the file are neighbours in
-index (on photographs of 256 colours, 8 % fewer bytes than effort 1), and 7 to 9 are zopfli, whose
-last half per cent takes seconds. docs/compression.md has the figures.
+A PNG of effort 0 is Pillow's; from 1 on `app.png` looks for a smaller one. docs/compression.md has
+the figures.
 
-What may take long runs in a process of its own (`app.shrink_png`, `app.shrink_webp`), which ends
-once its result is not wanted any more. The same picture and effort give the same bytes.
+What may take long runs in a process of its own (`app.shrinking`), which ends once its result is not
+wanted any more. The same picture and effort give the same bytes.
 """
 
-import contextlib
 import io
-import json
 import struct
-import subprocess
-import sys
-import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from app.errors import BadParameter
+from app.png import shrink_png
+from app.shrinking import UnwantedError, run
 
 __all__ = ["FORMATS", "MEDIA_TYPES", "UnwantedError", "encode"]
 
@@ -35,17 +30,9 @@ FORMATS = tuple(MEDIA_TYPES)
 MAX_EFFORT = 9
 _OPAQUE = 255
 _PNG_HEADER = 33  # bytes: signature and IHDR
-_SHRINK_PNG = Path(__file__).with_name("shrink_png.py")
 _SHRINK_WEBP = Path(__file__).with_name("shrink_webp.py")
-_LOOK_EVERY_S = 0.1  # whether the result is still wanted
-_ZOPFLI_ITERATIONS = {7: 5, 8: 15, 9: 50}
-_ZOPFLI_PIXELS = 1 << 22  # beyond, zopfli would take minutes: effort 6 has to do
 _WEBP_THOROUGH = (6, 100)  # method and quality; tries every transform, a hundred times slower
 _WEBP_AT_ONCE = 1 << 19  # pixels that take half a second at most, but thoroughly a minute
-
-
-class UnwantedError(Exception):
-    """Nobody waits for the file any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +95,11 @@ def encode(
         return _gif(picture)
     if image_format != "png":
         raise BadParameter.of("format", image_format, ", ".join(FORMATS))
-    png = _png(picture, effort, is_wanted, keep_order=keep_order) if effort else _quick_png(picture)
+    png = (
+        shrink_png(indices, palette, effort, is_wanted, keep_order=keep_order)
+        if effort
+        else _quick_png(picture)
+    )
     return _png_with_metadata(png, exif, xmp)
 
 
@@ -117,19 +108,6 @@ def _quick_png(picture: _Picture) -> bytes:
         return _saved(picture.to_image(), "PNG")
     # Entries without a tRNS value are opaque.
     return _saved(picture.to_image(), "PNG", transparency=picture.alpha.tobytes().rstrip(b"\xff"))
-
-
-def _png(
-    picture: _Picture, effort: int, is_wanted: Callable[[], bool], *, keep_order: bool
-) -> bytes:
-    is_small = picture.indices.size <= _ZOPFLI_PIXELS
-    options = {
-        "level": min(effort, 6),
-        "quick": effort == 1,
-        "keep_order": keep_order or effort == 1,
-        "zopfli": _ZOPFLI_ITERATIONS.get(effort, 0) if is_small else 0,
-    }
-    return _run(_SHRINK_PNG, options, _quick_png(picture), is_wanted)
 
 
 def _png_with_metadata(png: bytes, exif: bytes, xmp: bytes) -> bytes:
@@ -172,46 +150,11 @@ def _webp(picture: _Picture, effort: int, is_wanted: Callable[[], bool]) -> byte
     if is_thorough or picture.indices.size > _WEBP_AT_ONCE:
         mode = "RGB" if picture.alpha is None else "RGBA"
         options = {"method": method, "quality": quality, "mode": mode}
-        return _run(_SHRINK_WEBP, options, _quick_png(picture), is_wanted)
+        return run(_SHRINK_WEBP, options, _quick_png(picture), is_wanted)
     channels = 3 if picture.alpha is None else 4
     pixels = picture.palette[:, :channels][picture.indices]
     image = Image.fromarray(pixels)
     return _saved(image, "WEBP", lossless=True, exact=True, method=method, quality=quality)
-
-
-def _run(
-    program: Path, options: dict[str, Any], content: bytes, is_wanted: Callable[[], bool]
-) -> bytes:
-    """Run a program of ours; end it once its output is not wanted."""
-    command = [sys.executable, "-I", str(program), json.dumps(options)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - our own program
-        try:
-            output = _output_of(process, content, is_wanted)
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return output
-
-
-def _output_of(
-    process: subprocess.Popen[bytes], content: bytes, is_wanted: Callable[[], bool]
-) -> bytes:
-    # Sent by a thread: after a timeout communicate() goes on reading, but sends nothing any more.
-    pipe, process.stdin = process.stdin, None
-    threading.Thread(target=_send, args=(pipe, content), daemon=True).start()
-    while True:
-        try:
-            return process.communicate(timeout=_LOOK_EVERY_S)[0]
-        except subprocess.TimeoutExpired:
-            if not is_wanted():
-                raise UnwantedError from None
-
-
-def _send(pipe: IO[bytes], content: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError), pipe:  # the program may end first
-        pipe.write(content)
 
 
 def _gif(picture: _Picture) -> bytes:

@@ -1,6 +1,6 @@
 """How a picture in k colours looks, and how many bytes it takes: ours beside others'.
 
-Every method gives a palette picture, all go through the same optimizer (oxipng level 2), and four
+Every method gives a palette picture, all go through the same optimizer (our effort 2), and four
 measures say how close it looks to the original (benchmarks/looks.py). A method's curve is quality
 against bytes over k. BD-rate is how many per cent more bytes (less than 0: fewer) it takes than
 pngquant's better mode for the same quality, on average over what both reach, from k = 8 on.
@@ -33,6 +33,7 @@ import numpy as np
 from PIL import Image
 
 import gpu_kmeans
+from app import encoders
 from app.options import CompressOptions
 from app.preferences import preferred
 from benchmarks import looks_tables, machine, pictures, report
@@ -181,9 +182,11 @@ def _version(method: str) -> str:
 
 @cache
 def _source() -> str:
-    """Name this version of the measures."""
-    folder = Path(__file__).parent
-    return str([(folder / name).read_text() for name in ("looks.py", "ssimulacra.py")])
+    """Name this version of the measures, bytes among them."""
+    ours, app = Path(__file__).parent, Path(encoders.__file__).parent
+    paths = [ours / "looks.py", ours / "ssimulacra.py"]
+    writers = ("encoders.py", "png.py", "palette_order.py", "shrink_png.py")
+    return str([path.read_text() for path in (*paths, *(app / name for name in writers))])
 
 
 if __name__ == "__main__":

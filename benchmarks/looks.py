@@ -11,7 +11,7 @@ from skimage.measure import label
 from app.encoders import encode
 from benchmarks.ssimulacra import Scorer
 
-EFFORT = 2  # oxipng level 2, for all
+EFFORT = 2  # for all: palette order and filter chosen, docs/decisions/0009-encoders.md
 SMALLEST_AREA = 0.001  # of the picture: what is smaller is no area that means something
 MEASURES = {  # name -> what it says, and whether more is better
     "ssimulacra2": ("SSIMULACRA2, 100 for the same, 70 good, 50 fair", True),

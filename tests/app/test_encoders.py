@@ -12,11 +12,11 @@ from pictures import decoded, encoded, noise
 from PIL import Image
 from servers import wait_until
 
-from app import encoders
 from app.cli import main
-from app.encoders import FORMATS, UnwantedError, encode
+from app.encoders import FORMATS, encode
 from app.main import create_app
 from app.settings import Settings
+from app.shrinking import UnwantedError, run
 
 EFFORTS = [0, 1, 2, 6, 7, 9]
 
@@ -86,6 +86,31 @@ def test_more_effort_makes_a_photograph_no_larger(client, photo_png):
     sizes = [compress(client, photo_png, k=64, effort=e)["image"]["bytes"] for e in (0, 1, 2, 4)]
 
     assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("effort", [2, 6])
+def test_the_order_of_the_palette_costs_no_bytes(effort):
+    ramp = np.add.outer(np.arange(200), np.arange(300) * 3 % 7).astype(np.uint8) // 2
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    places = np.random.default_rng(0).permutation(256)
+
+    file = encode(places[ramp].astype(np.uint8), greys[places.argsort()], effort=effort)
+
+    assert len(file) < 1.05 * len(encode(ramp, greys, effort=effort))
+    np.testing.assert_array_equal(decoded(file), greys[ramp])
+
+
+@pytest.mark.parametrize("effort", [2, 6])
+def test_alpha_of_a_png_ends_with_what_is_not_opaque(effort):
+    waves = np.sin(np.arange(300) / 37)[:, None] + np.cos(np.arange(200) / 23)
+    places = np.random.default_rng(0).permutation(200)  # so that it is the filters' order that pays
+    palette = noise(200, 1, 4)[:, 0]
+    palette[:, 3] = np.where(np.arange(200) == 150, 0, 255)
+
+    file = encode(places[((waves + 2) * 49.9).astype(int)].astype(np.uint8), palette, effort=effort)
+
+    chunk = file.index(b"tRNS")
+    assert file[chunk - 4 : chunk + 5] == b"\0\0\0\1tRNS\0"
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
@@ -325,4 +350,4 @@ def test_a_program_that_starts_slowly_gets_all_of_its_input(tmp_path):
     )
     content = bytes(range(256)) * (1 << 12)  # a megabyte, more than a pipe holds
 
-    assert encoders._run(program, {}, content, lambda: True) == content[::-1]
+    assert run(program, {}, content, lambda: True) == content[::-1]
