@@ -17,7 +17,8 @@ from gpu_kmeans.errors import InputError
 from gpu_kmeans.metrics import psnr_db
 from gpu_kmeans.palette import MAX_COLORS
 from gpu_kmeans.progress import Progress, rising
-from gpu_kmeans.quantization import QuantizeOptions, check_palette, quantize_histogram
+from gpu_kmeans.quantization import quantize_histogram
+from gpu_kmeans.quantize_options import QuantizeOptions, check_palette
 from gpu_kmeans.tally import Tally
 from gpu_kmeans.targets import Targets
 
