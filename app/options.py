@@ -194,6 +194,13 @@ def _choose_by_targets(given: Any) -> Any:
     return given
 
 
+def _choose_effort(given: Any) -> Any:
+    """Who prefers bytes waits a little for those of a PNG: docs/decisions/0009-encoders.md."""
+    if not isinstance(given, dict) or "effort" in given or given.get("prefer") != "bytes":
+        return given
+    return given | {"effort": 2} if given.get("format", "png") == "png" else given
+
+
 class ElbowOptions(BaseModel):
     """What `/elbow` takes beside the picture or the points.
 
@@ -297,6 +304,7 @@ class CompressOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     _by_targets = model_validator(mode="before")(_choose_by_targets)
+    _by_preference = model_validator(mode="before")(_choose_effort)
 
     k: K = 64
     k_max: KMax = 20

@@ -36,7 +36,7 @@ def smooth_order(indices: UInt8[np.ndarray, "h w"], size: int) -> Int[np.ndarray
 
     Example:
         >>> smooth_order(np.array([[0, 2, 1, 2, 0]], np.uint8), 3).tolist()
-        [0, 2, 1]
+        [1, 2, 0]
     """
     meetings = _count_meetings(indices, size)
     order = _grow(meetings)
@@ -51,9 +51,8 @@ def smooth_order(indices: UInt8[np.ndarray, "h w"], size: int) -> Int[np.ndarray
 def _count_meetings(indices: np.ndarray, size: int) -> np.ndarray:
     """Count how often two entries are side by side: (m, m) int64, symmetric, 0 on the diagonal."""
     step = 1 + indices.size // ENOUGH
-    rows, below = indices[:-1:step], indices[1::step]
-    counts = np.zeros(size * size, np.int64)
-    for one, other in ((rows, below), (rows[:, 1:], rows[:, :-1])):
+    rows, counts = indices[::step], np.zeros(size * size, np.int64)
+    for one, other in ((indices[:-1:step], indices[1::step]), (rows[:, 1:], rows[:, :-1])):
         pairs = one.astype(np.uint16) * size + other
         counts += np.bincount(pairs.ravel(), minlength=size * size)
     meetings = counts.reshape(size, size)

@@ -21,11 +21,11 @@ from benchmarks.report import Report, figure, parser, table
 
 STAGES = (  # what `quantize` calls one after the other: none of these calls another
     ("count the distinct colours", "histogram", "Histogram.from_pixels"),
-    ("lay them out, merge them to a few", "quantization", "_points"),
+    ("lay them out, merge them to a few", "palette_fits", "_points"),
     ("search among the few", "lloyd", "Fit.search"),
-    ("last iterations, on all", "quantization", "descend"),
-    ("round to 8 bits", "quantization", "_round_to_8_bits"),
-    ("map the pixels, measure", "quantization", "_draw"),
+    ("last iterations, on all", "palette_fits", "descend"),
+    ("round to 8 bits", "palette_fits", "_round_to_8_bits"),
+    ("map the pixels, measure", "palette_fits", "draw"),
 )
 DISTINCT = 305_000  # colours in the table of one iteration
 IMPORTS = """

@@ -112,6 +112,23 @@ def test_what_is_not_given_is_what_is_preferred(given, space, dither, thrift, so
     assert chosen == {"space": space, "dither": dither, "thrift": thrift, "solid": solid}
 
 
+@pytest.mark.parametrize(
+    ("given", "effort"),
+    [
+        ("", 1),
+        ("prefer=bytes", 2),
+        ("prefer=bytes format=png", 2),
+        ("prefer=bytes format=webp", 1),
+        ("prefer=bytes effort=0", 0),
+        ("thrift=1", 1),
+    ],
+)
+def test_who_prefers_bytes_gets_more_effort(given, effort):
+    options = parse_options(CompressOptions, [pair.split("=") for pair in given.split()])
+
+    assert options.effort == effort
+
+
 def test_the_end_of_the_curve_is_that_of_python():
     default = inspect.signature(elbow).parameters["k_max"].default
 
