@@ -38,12 +38,12 @@ function open(files, { credit = "" } = {}) {
 
 function add(files) {
   pictures.add(files);
-  run(() => false);
+  resume();
 }
 
 function remove(picture) {
   pictures.remove(picture);
-  run(() => false);
+  resume();
 }
 
 async function openSample() {
@@ -59,11 +59,14 @@ function run(isDue) {
   batch.draw();
 }
 
+/** Go on with what is not there yet. */
+const resume = () => run(() => false);
+
 function retry() {
   const { current } = pictures;
   show(current);
   showElbow();
-  run(() => false);
+  resume();
 }
 
 /** The whole palette of every picture, or null to have them computed again. */
@@ -140,10 +143,10 @@ function showBusy(isBusy) {
   clearTimeout(busyTimer);
   clearTimeout(longTimer);
   $("stage").setAttribute("aria-busy", String(isBusy));
-  if (!isBusy) return void ($("busy").hidden = true);
-  busyTimer = setTimeout(() => { $("busy").hidden = false; }, PATIENCE_MS);
-  longTimer = setTimeout(() => notices.sayLong(pictures.current), LONG_MS);
-  return undefined;
+  if (isBusy) {
+    busyTimer = setTimeout(() => { $("busy").hidden = false; }, PATIENCE_MS);
+    longTimer = setTimeout(() => notices.sayLong(pictures.current), LONG_MS);
+  } else $("busy").hidden = true;
 }
 
 async function showResult(picture) {

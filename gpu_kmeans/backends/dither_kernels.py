@@ -22,7 +22,6 @@ from gpu_kmeans.backends.vectors import BLOCK_SIZE, LANES, nearest_of_block
 FINEST_SHIFT = 6  # cells of 64 grid steps, larger where that would make too many
 MOST_CELLS = 1 << 18
 _COUNT_BITS = 6  # of a start: how many blocks; the rest is which is the first
-_BANDS = 4  # side by side: each waits for its own last pixel, not for the other's
 _HUGE = np.float32(3e38)
 _HALF = 1 << SHARE_BITS - 1
 

@@ -15,7 +15,6 @@ from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.backends.threads import parallel, sharers
 
-_NO_LABELS = np.empty(0, np.int32)
 CHUNK_TILES = 256  # 16 thousand points: some 0.1 ms of work, above the price of taking it up
 FEWEST_TILES = 512  # of whole numbers, for one thread; they go four times as fast
 
