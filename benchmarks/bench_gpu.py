@@ -63,6 +63,7 @@ def _do_without_jaxtyping() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     command = parser("Check and time the fits on CUDA.")
     command.add_argument("--interpreted", action="store_true", help="the kernels, without a GPU")
+    command.add_argument("--no-cpu", action="store_true", help="leave the CPU's times out")
     options = command.parse_args(arguments)
     _do_without_jaxtyping()
     has_gpu = torch.cuda.is_available()
@@ -75,13 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device("cuda" if has_gpu else "cpu")
     facts = machine.describe(["numpy", "numba", "triton"]) | {"torch": torch.__version__}
     report = Report("On the GPU", facts | (_gpu_facts() if has_gpu else {"GPU": "none"}))
-    sections: list[Callable[[], None]] = [lambda: _check(report, device, size, backend)]
+    cpu = not options.no_cpu
+    sections: list[Callable[[], None]] = [
+        lambda: _check(report, device, size, backend, with_cpu=cpu)
+    ]
     if has_gpu:
         large = _picture(*pictures.HEADLINE)
         sections += [
-            lambda: _time_iterations(report, device, large),
+            lambda: _time_iterations(report, device, large, with_cpu=cpu),
             lambda: _time_stages(report, device, large),
-            lambda: _time_pictures(report, device, large, BATCH // (4 if options.quick else 1)),
+            lambda: _time_pictures(
+                report, device, large, BATCH // (4 if options.quick else 1), with_cpu=cpu
+            ),
         ]
     failed = False
     for section in sections:
@@ -148,7 +154,12 @@ def _clock_hz() -> float:
 
 
 def _check(
-    report: Report, device: torch.device, size: tuple[int, int], backend: str = "auto"
+    report: Report,
+    device: torch.device,
+    size: tuple[int, int],
+    backend: str = "auto",
+    *,
+    with_cpu: bool = True,
 ) -> None:
     """Compare every kind of fit on the device with the reference on the CPU."""
     from gpu_kmeans.backends import backend_for
@@ -171,7 +182,7 @@ def _check(
         "elbow, a picture": _same_elbow(small, few, **on),
         **{f"one Lloyd step, {d} dimensions, to rounding": _same_step(d, **on) for d in DIMENSIONS},
     }
-    if device.type == "cuda":
+    if device.type == "cuda" and with_cpu:
         big = _picture(*pictures.HEADLINE)
         results["quantize, 1200 x 1600, against the CPU"] = _same_picture(
             big, 64, against="auto", **on
@@ -251,7 +262,9 @@ def _same_step(d: int, *, device: torch.device, backend: str) -> bool:
 # Times
 
 
-def _time_iterations(report: Report, device: torch.device, pixels: np.ndarray) -> None:
+def _time_iterations(
+    report: Report, device: torch.device, pixels: np.ndarray, *, with_cpu: bool
+) -> None:
     """Time one assignment with its sums: raw pixels, and distinct colours."""
     from gpu_kmeans.backends import backend_for
     from gpu_kmeans.color import srgb8_to_features
@@ -276,7 +289,7 @@ def _time_iterations(report: Report, device: torch.device, pixels: np.ndarray) -
     rows = []
     for name, (points, weights) in sets.items():
         for k in (64, 256):
-            row = _iteration_row(points, weights, k, bandwidth)
+            row = _iteration_row(points, weights, k, bandwidth, with_cpu=with_cpu)
             rows.append([f"{len(points):,} {name}", str(k), *row])
     head = ["points", "k", "a pass, us", "in a descent, us", "of copy bandwidth", "bound, us"]
     head += ["plain torch, us", "torch / ours", "flash-kmeans, us", "its other labels"]
@@ -286,7 +299,7 @@ def _time_iterations(report: Report, device: torch.device, pixels: np.ndarray) -
 
 
 def _iteration_row(
-    points: torch.Tensor, weights: torch.Tensor, k: int, bandwidth: float
+    points: torch.Tensor, weights: torch.Tensor, k: int, bandwidth: float, *, with_cpu: bool
 ) -> list[str]:
     from gpu_kmeans.backends import backend_for
 
@@ -297,12 +310,14 @@ def _iteration_row(
         return engine, engine.pack([rows], [weights.to(device)], is_integral=True), centroids
 
     engine, problem, centroids = problem_on(points.device)
-    cpu_engine, cpu_problem, cpu_centroids = problem_on(torch.device("cpu"))
     ours = device_ms(lambda: engine.assign_accumulate(problem, centroids, (0, k)))
     many = device_ms(lambda: engine.settle(problem, centroids, steps=ITERATIONS + 1, still=-1.0))
     one = device_ms(lambda: engine.settle(problem, centroids, steps=1, still=-1.0))
     plain = device_ms(lambda: plain_iteration(points, weights.float(), centroids))
-    cpu = wall_ms(lambda: cpu_engine.assign_accumulate(cpu_problem, cpu_centroids, (0, k)))
+    cpu = None
+    if with_cpu:
+        host, there, starts = problem_on(torch.device("cpu"))
+        cpu = wall_ms(lambda: host.assign_accumulate(there, starts, (0, k)))
     least_ms = points.numel() * points.element_size() / bandwidth * 1e3
     row = [
         f"{ours * 1e3:.1f}",
@@ -313,7 +328,7 @@ def _iteration_row(
         figure(plain / ours),
         *_flash_cells(engine, problem, points, centroids),
     ]
-    return [*row, f"{cpu * 1e3:.0f}", figure(cpu / ours)]
+    return [*row, figure(cpu and cpu * 1e3), figure(cpu and cpu / ours)]
 
 
 def _bound_us(n: int, k: int) -> float | None:
@@ -382,7 +397,9 @@ def _time_stages(report: Report, device: torch.device, pixels: np.ndarray) -> No
     report.data["stages_ms"] = times
 
 
-def _time_pictures(report: Report, device: torch.device, pixels: np.ndarray, batch: int) -> None:
+def _time_pictures(
+    report: Report, device: torch.device, pixels: np.ndarray, batch: int, *, with_cpu: bool
+) -> None:
     """Time whole calls on pictures that are on the device, against the CPU's on the host."""
     from gpu_kmeans import elbow, quantize, quantize_batch
 
@@ -404,7 +421,7 @@ def _time_pictures(report: Report, device: torch.device, pixels: np.ndarray, bat
     rows, kept = [], {}
     for name, on_device, on_host in calls:
         ours = device_ms(on_device)
-        host = wall_ms(on_host) if on_host else None
+        host = wall_ms(on_host) if on_host and with_cpu else None
         rows.append([name, figure(ours), figure(host), figure(host / ours if host else None)])
         kept[name] = {"device_ms": ours, "cpu_ms": host}
     upload = device_ms(lambda: tensor.to(device))
