@@ -1,0 +1,181 @@
+"""CUDA C++ in this package's `sources`, compiled when it is first wanted.
+
+What Triton cannot say is written in CUDA C++: atomics in shared memory, loops of passes within one
+launch. On CUDA, NVRTC compiles it, which PyTorch brings along. On the CPU a C++ compiler makes each
+kernel a function with one thread to a block (see `sources/common.cuh`), for tests alone.
+"""
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpu_kmeans.backends.cuda.layout import on
+
+__all__ = ["Program", "program"]
+
+SOURCES = Path(__file__).parent / "sources"
+COMPILERS = ("c++", "g++", "clang++")
+MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+WITHOUT_ASKING = 48 << 10  # bytes of shared memory that a launch gets without asking first
+
+Argument = Tensor | int | float
+
+
+class Program:
+    """The kernels of one file of `sources` on one device.
+
+    Args:
+        name: Of the file, without its ending.
+        device: Where they run: CUDA, or the CPU for tests.
+
+    Raises:
+        OSError: There is no compiler, or no driver.
+        RuntimeError: It does not compile, or the driver does not take it.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self._device = device
+        source = "\n".join((SOURCES / part).read_text() for part in ("common.cuh", f"{name}.cu"))
+        self._kernels: dict[str, Callable[..., None]] = {}
+        if device.type == "cuda":
+            self._driver = ctypes.CDLL("libcuda.so.1")
+            self._module = ctypes.c_void_p()
+            with on(device):
+                binary = _compile_for(device, name, source)
+                self._check(self._driver.cuModuleLoadData(ctypes.byref(self._module), binary))
+        else:
+            self._library = _compile_here(name, source)
+
+    def launch(
+        self, kernel: str, grid: int, threads: int, *arguments: Argument, shared: int = 0
+    ) -> None:
+        """Run a kernel in so many blocks of so many threads; on CUDA without waiting for it.
+
+        Args:
+            kernel: Its name.
+            grid: How many blocks.
+            threads: To a block.
+            arguments: Tensors are passed as pointers, whole numbers as int, others as double.
+            shared: Bytes of `arena`.
+
+        Raises:
+            RuntimeError: The driver refuses the launch.
+        """
+        if grid:
+            run = self._on_cuda if self._device.type == "cuda" else self._on_cpu
+            run(kernel, grid, threads, [_as_c(value) for value in arguments], shared)
+
+    def _on_cuda(
+        self,
+        kernel: str,
+        grid: int,
+        threads: int,
+        values: Sequence[ctypes._SimpleCData[Any]],
+        shared: int,
+    ) -> None:
+        with on(self._device):
+            function = self._function(kernel, shared)
+            pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+            stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
+            self._check(
+                self._driver.cuLaunchKernel(
+                    function, grid, 1, 1, threads, 1, 1, shared, stream, pointers, None
+                )
+            )
+
+    def _on_cpu(
+        self, kernel: str, grid: int, _: int, values: Sequence[ctypes._SimpleCData[Any]], __: int
+    ) -> None:
+        block = ctypes.c_int.in_dll(self._library, "block_of_launch")
+        for block.value in range(grid):
+            self._library[kernel](*values)
+
+    @functools.cache  # noqa: B019 - programs live as long as the process
+    def _function(self, kernel: str, shared: int) -> ctypes.c_void_p:
+        function = ctypes.c_void_p()
+        name = kernel.encode()
+        self._check(self._driver.cuModuleGetFunction(ctypes.byref(function), self._module, name))
+        if shared > WITHOUT_ASKING:
+            self._check(self._driver.cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED, shared))
+        return function
+
+    def _check(self, status: int) -> None:
+        if status:
+            text = ctypes.c_char_p()
+            self._driver.cuGetErrorString(status, ctypes.byref(text))
+            raise RuntimeError(f"CUDA driver: {(text.value or b'unknown error').decode()}")
+
+
+@functools.cache
+def _program(name: str, device: torch.device) -> Program:
+    return Program(name, device)
+
+
+def program(name: str, device: torch.device) -> Program:
+    """Return the program of a device, compiled once in a process; raises as `Program` does."""
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    return _program(name, device)
+
+
+def _as_c(value: Argument) -> ctypes._SimpleCData[Any]:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    return ctypes.c_int(value) if isinstance(value, int) else ctypes.c_double(value)
+
+
+def _compile_for(device: torch.device, name: str, source: str) -> bytes:
+    """Compile for a GPU. Products and sums are rounded one by one, unless fused on purpose."""
+    from torch.cuda._utils import _get_gpu_rtc_library
+
+    compiler = _get_gpu_rtc_library()
+
+    def check(status: int) -> None:
+        if status:
+            compiler.nvrtcGetErrorString.restype = ctypes.c_char_p
+            raise RuntimeError(f"NVRTC: {compiler.nvrtcGetErrorString(status).decode()}")
+
+    def read(what: str) -> bytes:
+        size = ctypes.c_size_t()
+        check(compiler[f"nvrtcGet{what}Size"](unit, ctypes.byref(size)))
+        text = ctypes.create_string_buffer(size.value)
+        check(compiler[f"nvrtcGet{what}"](unit, text))
+        return text.raw
+
+    major, minor = torch.cuda.get_device_capability(device)
+    options = [f"--gpu-architecture=sm_{major}{minor}", "--fmad=false", "--std=c++17"]
+    unit = ctypes.c_void_p()
+    names = source.encode(), f"{name}.cu".encode()
+    check(compiler.nvrtcCreateProgram(ctypes.byref(unit), *names, 0, None, None))
+    try:
+        given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+        if compiler.nvrtcCompileProgram(unit, len(options), given):
+            raise RuntimeError(read("ProgramLog").rstrip(b"\0").decode())
+        return read("CUBIN")
+    finally:
+        compiler.nvrtcDestroyProgram(ctypes.byref(unit))
+
+
+def _compile_here(name: str, source: str) -> ctypes.CDLL:
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        raise OSError(f"none of {', '.join(COMPILERS)} is installed")
+    folder = Path(tempfile.mkdtemp(prefix="gpu-kmeans-"))
+    try:
+        library = folder / f"{name}.so"
+        flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-x", "c++"]
+        command = [compiler, *flags, "-o", str(library), "-"]
+        done = subprocess.run(command, input=source, text=True, capture_output=True, check=False)  # noqa: S603
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return ctypes.CDLL(str(library))
+    finally:
+        shutil.rmtree(folder)
