@@ -12,7 +12,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +26,7 @@ MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 WITHOUT_ASKING = 48 << 10  # bytes of shared memory that a launch gets without asking first
 
 Argument = Tensor | int | float
+CValue = ctypes.c_void_p | ctypes.c_int | ctypes.c_double
 
 
 class Program:
@@ -78,7 +78,7 @@ class Program:
         kernel: str,
         grid: int,
         threads: int,
-        values: Sequence[ctypes._SimpleCData[Any]],
+        values: Sequence[CValue],
         shared: int,
     ) -> None:
         with on(self._device):
@@ -91,9 +91,7 @@ class Program:
                 )
             )
 
-    def _on_cpu(
-        self, kernel: str, grid: int, _: int, values: Sequence[ctypes._SimpleCData[Any]], __: int
-    ) -> None:
+    def _on_cpu(self, kernel: str, grid: int, _: int, values: Sequence[CValue], __: int) -> None:
         block = ctypes.c_int.in_dll(self._library, "block_of_launch")
         for block.value in range(grid):
             self._library[kernel](*values)
@@ -126,7 +124,7 @@ def program(name: str, device: torch.device) -> Program:
     return _program(name, device)
 
 
-def _as_c(value: Argument) -> ctypes._SimpleCData[Any]:
+def _as_c(value: Argument) -> CValue:
     if isinstance(value, Tensor):
         return ctypes.c_void_p(value.data_ptr())
     return ctypes.c_int(value) if isinstance(value, int) else ctypes.c_double(value)
