@@ -22,6 +22,7 @@ References:
     Puzicha et al., "On spatial quantization of color images", IEEE Trans. Image Proc. 9(4), 2000.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,7 +118,7 @@ def map_pixels(
             features, inverse, entries, strength=dither, own=own, sweeps=_sweeps(dither, SWEEPS)
         )
     else:
-        price = thrift * _mean_sq_distance(features, entries, rows, histogram.counts)
+        price = thrift * _typical_sq_distance(features, entries, rows, histogram.counts)
         indices = engine.economize(
             features, inverse, entries, rows, price=price, sweeps=THRIFTY_SWEEPS
         )
@@ -207,10 +208,18 @@ def _sweep(entries: np.ndarray, meetings: np.ndarray, sums: np.ndarray, kept: in
     return moved
 
 
-def _mean_sq_distance(features: Tensor, entries: Tensor, labels: Tensor, counts: Tensor) -> float:
-    """Return how far off the pixels are on average, squared, in whole numbers until the end."""
+def _typical_sq_distance(
+    features: Tensor, entries: Tensor, labels: Tensor, counts: Tensor
+) -> float:
+    """Return how far off pixels are, squared, in whole numbers until the end.
+
+    The geometric mean of two means, of all pixels and of those that are off at all: in a drawing
+    the former is next to nothing and the latter the shades of its edges; in a photograph they are
+    the same.
+    """
     squares = ((features - entries[labels]) ** 2).sum(dim=1).long()
-    return int((squares * counts).sum()) / int(counts.sum())
+    pixels, off = int(counts.sum()), int(counts[squares > 0].sum())
+    return int((squares * counts).sum()) / math.sqrt(pixels * max(1, off))
 
 
 def _weighted_wcss(colors: Tensor, entries: Tensor, labels: Tensor, counts: Tensor) -> float:

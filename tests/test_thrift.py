@@ -140,6 +140,20 @@ def test_it_takes_fewer_bytes_and_says_what_that_costs():
     assert thrifty.counts.tolist() == np.bincount(thrifty.indices.ravel()).tolist()
 
 
+def test_a_large_page_does_not_make_the_edges_on_it_cheap():
+    drawing, white = photo(8)[:40, :50], np.full((1, 3), 255, np.uint8)
+    palette = np.concatenate([quantize(drawing, 15, space="oklab").palette, white])
+    changed = []
+    for rows in (4, 400):
+        pixels = np.concatenate([np.full((rows, 50, 3), 255, np.uint8), drawing])
+        plain, thrifty = (
+            quantize(pixels, palette=palette, space="oklab", thrift=t).indices for t in (0.0, 0.5)
+        )
+        changed.append((plain != thrifty).sum())
+
+    assert changed[1] > changed[0] / 2  # a third, were the price in proportion to the mean of all
+
+
 def test_what_is_invisible_stays_so_and_what_is_opaque_too():
     pixels = with_alpha(photo(6))
     pixels[20:, :40, 3] = 255
