@@ -36,6 +36,7 @@ from gpu_kmeans import (
     refinement,
 )
 from gpu_kmeans.backends import backend_for
+from gpu_kmeans.backends.cuda import program as programs
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.distances import EUCLIDEAN, OVER_RELAXED
@@ -502,3 +503,24 @@ def test_the_trial_says_what_failed(monkeypatch):
     assert "wrong" in trial.why_not(DEVICE)
     monkeypatch.setattr(trial, "_is_right", broken)
     assert trial.why_not(DEVICE) == "OSError: gcc: not found"
+
+
+def test_kernels_of_cuda_cpp_run_here():
+    assert programs.available(DEVICE)
+
+
+@pytest.mark.parametrize("error", [OSError("no compiler"), RuntimeError("no\ndriver")], ids=repr)
+def test_where_no_kernel_of_cuda_cpp_compiles_the_log_says_so_once(monkeypatch, caplog, error):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(programs, "program", broken)
+    programs._is_available.cache_clear()
+
+    with caplog.at_level(logging.WARNING):
+        answers = [programs.available(DEVICE) for _ in range(3)]
+    programs._is_available.cache_clear()
+
+    assert answers == [False] * 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(error) in caplog.text

@@ -7,6 +7,7 @@ kernel a function with one thread to a block (see `sources/common.cuh`), for tes
 
 import ctypes
 import functools
+import logging
 import shutil
 import subprocess
 import tempfile
@@ -18,12 +19,16 @@ from torch import Tensor
 
 from gpu_kmeans.backends.cuda.layout import on
 
-__all__ = ["Program", "program"]
+__all__ = ["Program", "available", "program"]
+
+logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).parent / "sources"
 COMPILERS = ("c++", "g++", "clang++")
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 WITHOUT_ASKING = 48 << 10  # bytes of shared memory that a launch gets without asking first
+# What compiling and launching raises: no compiler or driver, one without a function, a refusal.
+FAILURES = (OSError, ImportError, AttributeError, RuntimeError)
 
 Argument = Tensor | int | float
 CValue = ctypes.c_void_p | ctypes.c_int | ctypes.c_double
@@ -122,6 +127,31 @@ def program(name: str, device: torch.device) -> Program:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     return _program(name, device)
+
+
+def available(device: torch.device) -> bool:
+    """Say whether kernels compile and run on a device: tried once, and logged once where not.
+
+    Raises:
+        torch.OutOfMemoryError: There is no room for the trial; that says nothing about kernels.
+    """
+    return _is_available(device)
+
+
+@functools.cache
+def _is_available(device: torch.device) -> bool:
+    try:
+        names = torch.full((2, 32), -1, dtype=torch.int32, device=device)
+        program("trial", device).launch("name_threads", 2, 32, names)
+        is_right = names.tolist() == [[block * 32 + i for i in range(32)] for block in range(2)]
+        reason = None if is_right else "the answer to a trial is wrong"
+    except torch.OutOfMemoryError:
+        raise
+    except FAILURES as error:
+        reason = f"{type(error).__name__}: {error}"
+    if reason is not None:
+        logger.warning("CUDA C++ does not run on %s, Triton serves: %s", device, reason)
+    return reason is None
 
 
 def _as_c(value: Argument) -> CValue:
