@@ -368,6 +368,24 @@ def test_colors_are_merged_to_the_same_bits(engine, target, channels):
             assert torch.equal(mine.cpu(), theirs)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("target", [1, 20, 700], ids="target{}".format)
+def test_colors_that_count_much_are_merged_to_the_same_bits(engine, target, channels):
+    """Squares of sums need rounding, so that the order in which they are added shows."""
+    rng = np.random.default_rng(channels)
+    found = Histogram.from_pixels(
+        torch.from_numpy(rng.integers(0, 256, (40, 25, channels)).astype(np.uint8)), REFERENCE
+    )
+    features = srgb8_to_features(found.colors, "oklab")
+    weights = torch.from_numpy(rng.integers(1, 2**31, len(found.colors))).double()
+
+    ((points, masses),) = engine.merge(there(found.colors), there(features), there(weights), target)
+
+    expected = coarsen(found.colors, features, weights, target)
+    assert torch.equal(points.cpu(), expected[0])
+    assert torch.equal(masses.cpu(), expected[1])
+
+
 @pytest.mark.parametrize("k", [3], ids="k{}".format)
 def test_a_search_finds_the_same_centroids(monkeypatch, k):
     monkeypatch.setattr(refinement, "SHORT_BREATHS", 2)

@@ -139,13 +139,12 @@ def _added(values: Tensor, where: Tensor, size: int) -> Tensor:
 
 
 def _scalar_product(vectors: Tensor) -> Tensor:
-    """Return the sum of squares as `(vectors**2).sum(axis=1)` of numpy adds it."""
+    """Return the sum of squares as numpy adds rows up: one after the other."""
     squares: Tensor = vectors.double() ** 2
-    columns = squares.unbind(dim=1)
-    rest = columns[1]
-    for column in columns[2:]:
-        rest = rest + column
-    return columns[0] + rest
+    total, *rest = squares.unbind(dim=1)
+    for column in rest:
+        total = total + column
+    return total
 
 
 def _added_like_numpy(values: Tensor, first: Tensor, count: Tensor, most: int) -> Tensor:
