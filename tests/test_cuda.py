@@ -36,11 +36,12 @@ from gpu_kmeans import (
     refinement,
 )
 from gpu_kmeans.backends import backend_for
+from gpu_kmeans.backends.cuda import merging
 from gpu_kmeans.backends.cuda import program as programs
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.distances import EUCLIDEAN, OVER_RELAXED
-from gpu_kmeans.histogram import Histogram, coarsen
+from gpu_kmeans.histogram import FINEST_CELLS, Histogram, coarsen
 
 CPU = torch.device("cpu")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -348,6 +349,16 @@ def on_cpu(image):
     return replace(image, **{name: getattr(image, name).numpy(force=True) for name in parts})
 
 
+@pytest.fixture(params=["cpp", "torch"])
+def merger(request, monkeypatch):
+    """Merge by kernels of CUDA C++, and by PyTorch as where they do not compile."""
+    if request.param == "torch":
+        monkeypatch.setattr(merging, "available", lambda _: False)
+    else:
+        monkeypatch.setattr(merging, "merge_large", None)
+
+
+@pytest.mark.usefixtures("merger")
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("target", [300, 4096], ids="target{}".format)
 def test_colors_are_merged_to_the_same_bits(engine, target, channels):
@@ -368,6 +379,7 @@ def test_colors_are_merged_to_the_same_bits(engine, target, channels):
             assert torch.equal(mine.cpu(), theirs)
 
 
+@pytest.mark.usefixtures("merger")
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("target", [1, 20, 700], ids="target{}".format)
 def test_colors_that_count_much_are_merged_to_the_same_bits(engine, target, channels):
@@ -384,6 +396,37 @@ def test_colors_that_count_much_are_merged_to_the_same_bits(engine, target, chan
     expected = coarsen(found.colors, features, weights, target)
     assert torch.equal(points.cpu(), expected[0])
     assert torch.equal(masses.cpu(), expected[1])
+
+
+@pytest.mark.usefixtures("merger")
+@pytest.mark.parametrize("kind", ["pair", "siblings", "grid", "one cell of each", "far apart"])
+def test_colors_of_any_arrangement_are_merged_to_the_same_bits(engine, kind):
+    levels = {
+        "pair": np.array([[0, 0, 0], [255, 255, 255]]),
+        "siblings": np.argwhere(np.ones((2, 2, 2))) + 4,
+        "grid": np.argwhere(np.ones((9, 9, 9))) * 3,  # many parents as scattered as each other
+        "one cell of each": np.argwhere(np.ones((5, 5, 5))) * 32,
+        "far apart": np.array([[0, 0, 0], [0, 0, 1], [255, 255, 254], [255, 255, 255]]),
+    }[kind]
+    colors = Histogram.from_pixels(
+        torch.from_numpy(levels[:, None].astype(np.uint8)), REFERENCE
+    ).colors
+    weights = torch.from_numpy(np.random.default_rng(0).integers(1, 9, len(colors))).double()
+    for target in (1, 2, 3, 7, 100, len(colors) - 1, len(colors)):
+        for features in (srgb8_to_features(colors, "rgb"), srgb8_to_features(colors, "oklab")):
+            ((points, masses),) = engine.merge(
+                there(colors), there(features), there(weights), target
+            )
+
+            expected = coarsen(colors, features, weights, target)
+            assert torch.equal(points.cpu(), expected[0])
+            assert torch.equal(masses.cpu(), expected[1])
+
+
+def test_the_kernels_merge_as_many_cells_as_the_reference():
+    source = (programs.SOURCES / "merging.cu").read_text()
+
+    assert f"#define MOST_LEAVES {FINEST_CELLS} " in source
 
 
 @pytest.mark.parametrize("k", [3], ids="k{}".format)

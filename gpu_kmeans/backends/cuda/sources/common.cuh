@@ -33,6 +33,8 @@ DEVICE uint64 warp_get(uint64 value, int lane) { return __shfl_sync(~0u, value, 
 DEVICE double warp_get(double value, int lane) { return __shfl_sync(~0u, value, lane); }
 DEVICE void add_to(uint32 *to, uint32 value) { atomicAdd(to, value); }
 DEVICE void add_to(uint64 *to, uint64 value) { atomicAdd(to, value); }
+DEVICE void set_bits(uint32 *of, uint32 bits) { atomicOr(of, bits); }
+DEVICE uint32 take(uint32 *from, uint32 count) { return atomicAdd(from, count); }
 DEVICE uint32 take_ticket(uint32 *from) { return atomicAdd(from, 1u); }
 DEVICE void before_ticket() { __threadfence(); }  // what was written is seen by who comes later
 DEVICE int first_bit(uint32 bits) { return __ffs((int)bits) - 1; }
@@ -74,7 +76,12 @@ DEVICE uint64 warp_get(uint64 value, int) { return value; }
 DEVICE double warp_get(double value, int) { return value; }
 DEVICE void add_to(uint32 *to, uint32 value) { *to += value; }
 DEVICE void add_to(uint64 *to, uint64 value) { *to += value; }
-DEVICE uint32 take_ticket(uint32 *from) { return (*from)++; }
+DEVICE void set_bits(uint32 *of, uint32 bits) { *of |= bits; }
+DEVICE uint32 take(uint32 *from, uint32 count) {
+    *from += count;
+    return *from - count;
+}
+DEVICE uint32 take_ticket(uint32 *from) { return take(from, 1); }
 DEVICE void before_ticket() {}
 DEVICE int first_bit(uint32 bits) { return __builtin_ffs((int)bits) - 1; }
 DEVICE int count_bits(uint32 bits) { return __builtin_popcount(bits); }
@@ -104,4 +111,48 @@ DEVICE int warp_count() { return (thread_count() + WARP - 1) / WARP; }
 DEVICE uint64 warp_add(uint64 value) {
     for (int step = WARP / 2; step; step /= 2) value += warp_get(value, lane_index() ^ step);
     return value;
+}
+
+// The sum of a value over the threads before this one; `all` becomes that over every thread.
+DEVICE uint32 sum_before(uint32 value, uint32 *all) {
+    SHARED uint32 of_warps[32];
+    uint32 sum = value;
+    for (int step = 1; step < WARP; step *= 2) {
+        uint32 before = warp_get(sum, lane_index() < step ? 0 : lane_index() - step);
+        if (lane_index() >= step) sum += before;
+    }
+    sync_threads();  // who called this before has read
+    if (lane_index() == WARP - 1) of_warps[warp_index()] = sum;
+    sync_threads();
+    uint32 before = 0, total = 0;
+    for (int w = 0; w < warp_count(); w++) {
+        if (w < warp_index()) before += of_warps[w];
+        total += of_warps[w];
+    }
+    *all = total;
+    return before + sum - value;
+}
+
+// Call `give(rank, i)` for each i of begin..end - 1 for which `is(i)`, ranked in their order from 0
+// on, by all threads of a block in whole warps; return how many those are.
+template <typename Is, typename Give>
+DEVICE uint32 give_ranks(int begin, int end, Is is, Give give) {
+    int share = ((end - begin + warp_count() - 1) / warp_count() + WARP - 1) / WARP * WARP;
+    int first = begin + warp_index() * share;
+    int last = first + share < end ? first + share : end;
+    uint32 count = 0, all;
+    for (int at = first; at < last; at += WARP) {
+        int i = at + lane_index();
+        count += count_bits(warp_ballot(i < last && is(i)));
+    }
+    uint32 rank = warp_get(sum_before(lane_index() ? 0 : count, &all), 0);
+    for (int at = first; at < last; at += WARP) {
+        int i = at + lane_index();
+        uint32 found = warp_ballot(i < last && is(i));
+        if (found >> lane_index() & 1) {
+            give(rank + count_bits(found & ((1u << lane_index()) - 1)), i);
+        }
+        rank += count_bits(found);
+    }
+    return all;
 }
