@@ -15,6 +15,7 @@ typedef long long int64;
 
 #define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
 #define DEVICE static __device__ __forceinline__
+#define DEVICE_MEMBER __device__ __forceinline__
 #define SHARED __shared__
 #define WARP 32
 extern __shared__ __align__(16) unsigned char arena[];  // as many bytes as the launch says
@@ -52,6 +53,7 @@ template <typename T> DEVICE T read_fresh(const T *from) { return __ldcg(from); 
 #include <cstring>
 #define KERNEL(threads) extern "C" void
 #define DEVICE static inline
+#define DEVICE_MEMBER inline
 #define SHARED static
 #define WARP 1
 static unsigned char arena[1 << 20];

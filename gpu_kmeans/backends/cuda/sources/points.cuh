@@ -1,0 +1,184 @@
+// Points of pictures, their nearest centroids, and exact sums of them: what passes and searches share.
+//
+// Coordinates and centroids are whole numbers in [0, 2040], centroids up to a sixth of that outside.
+// With MIDDLE taken off, |c|^2 - 2 x c is exact in float32, fused or not, and orders centroids as
+// distances do. Weights of a problem add up to less than 2^31.
+
+#define TILE 128
+#define OWN (TILE / WARP)  // points of a tile to a lane
+#define MIDDLE 1020.0f
+
+// Centroids as a pass wants them: -2 c less MIDDLE, and |c|^2 of that.
+template <int D> struct alignas(16) Row;
+template <> struct alignas(16) Row<3> {
+    float towards[3], norm;
+};
+template <> struct alignas(16) Row<4> {
+    float towards[4], norm, unused[3];
+};
+
+// Words of 32 bits that a point is added to at its centroid, none of which overflows within a block:
+// weight; low 16 bits and the rest of each weighted coordinate; with DETAIL low, middle 16 bits and
+// the rest of each weighted square, and of the utility. An odd number: banks are met evenly.
+template <int D, bool DETAIL> struct Words {
+    enum { COUNT = (1 + 2 * D + (DETAIL ? 3 * D + 3 : 0)) | 1 };
+};
+
+template <int D> DEVICE Row<D> row_of(const float *centroid, int stride) {
+    Row<D> row;
+    float norm = 0.0f;
+    for (int j = 0; j < D; j++) {
+        float c = centroid[j * stride] - MIDDLE;
+        row.towards[j] = -2.0f * c;
+        norm = fused(c, c, norm);
+    }
+    row.norm = norm;
+    return row;
+}
+
+template <int D> struct Box {
+    float middle[D], reach[D];
+
+    DEVICE_MEMBER void read(const float *boxes, int tiles, int t) {
+        for (int j = 0; j < D; j++) {
+            float low = boxes[j * tiles + t], high = boxes[(D + j) * tiles + t];
+            middle[j] = (low + high) * 0.5f - MIDDLE;
+            reach[j] = (high - low) * 0.5f;
+        }
+    }
+
+    // Squared distance of a centroid from the nearest point of the box, and from the farthest.
+    DEVICE_MEMBER float near(const Row<D> &row) const {
+        float sum = 0.0f;
+        for (int j = 0; j < D; j++) {
+            float inside = fmaxf(fabsf(fused(row.towards[j], 0.5f, middle[j])) - reach[j], 0.0f);
+            sum = fused(inside, inside, sum);
+        }
+        return sum;
+    }
+    DEVICE_MEMBER float far(const Row<D> &row) const {
+        float sum = 0.0f;
+        for (int j = 0; j < D; j++) {
+            float outside = fabsf(fused(row.towards[j], 0.5f, middle[j])) + reach[j];
+            sum = fused(outside, outside, sum);
+        }
+        return sum;
+    }
+};
+
+// A lane's points of a tile, and what was found for them.
+template <int D> struct Points {
+    float x[D][OWN];  // less MIDDLE
+    float smallest[OWN], second[OWN];
+    int label[OWN];
+
+    DEVICE_MEMBER void read(const float *points, int size, int t) {
+        for (int i = 0; i < OWN; i++)
+            for (int j = 0; j < D; j++)
+                x[j][i] = points[(int64)j * size + (int64)t * TILE + i * WARP + lane_index()] - MIDDLE;
+    }
+
+    // The distance at which a centroid that comes no nearer to the box cannot win, or come second.
+    template <bool SECOND> DEVICE_MEMBER static float bound(const Box<D> &box, const Row<D> *rows, int count) {
+        float least = INFINITE, next = INFINITE;
+        for (int c = lane_index(); c < count; c += WARP) {
+            float far = box.far(rows[c]);
+            if (SECOND) next = fminf(next, fmaxf(far, least));
+            least = fminf(far, least);
+        }
+        uint32 winner = warp_min(bits_of(least));
+        if (!SECOND) return float_of(winner);
+        uint32 winners = warp_ballot(bits_of(least) == winner);
+        if (count_bits(winners) > 1) return float_of(winner);
+        return float_of(warp_min(bits_of(bits_of(least) == winner ? next : least)));
+    }
+
+    template <bool SECOND> DEVICE_MEMBER void find(const Box<D> &box, const Row<D> *rows, int count) {
+        float limit = bound<SECOND>(box, rows, count);
+        for (int i = 0; i < OWN; i++) {
+            smallest[i] = second[i] = INFINITE;
+            label[i] = 0;
+        }
+        for (int base = 0; base < count; base += WARP) {
+            int mine = base + lane_index();
+            uint32 kept = warp_ballot(mine < count && box.near(rows[mine < count ? mine : 0]) <= limit);
+            while (kept) {
+                int c = base + first_bit(kept);
+                kept &= kept - 1;
+                const Row<D> row = rows[c];
+                for (int i = 0; i < OWN; i++) {
+                    float score = row.norm;
+                    for (int j = 0; j < D; j++) score = fused(x[j][i], row.towards[j], score);
+                    if (SECOND) second[i] = fminf(second[i], fmaxf(score, smallest[i]));
+                    if (score < smallest[i]) label[i] = c;
+                    smallest[i] = fminf(smallest[i], score);
+                }
+            }
+        }
+    }
+
+    // Add the points to the words of their centroids; return their weighted squared distances.
+    template <bool DETAIL> DEVICE_MEMBER uint64 add(const int64 *masses, int t, uint32 *table, int count) const {
+        uint64 cost = 0;
+        for (int i = 0; i < OWN; i++) {
+            uint64 weight = (uint64)masses[(int64)t * TILE + i * WARP + lane_index()];
+            if (!weight) continue;
+            uint32 *to = table + label[i] * Words<D, DETAIL>::COUNT;
+            float square = 0.0f;
+            add_to(to++, (uint32)weight);
+            for (int j = 0; j < D; j++) {
+                square = fused(x[j][i], x[j][i], square);
+                uint64 share = weight * (uint32)(x[j][i] + MIDDLE);
+                add_to(to++, (uint32)share & 0xffff);
+                if (share >> 16) add_to(to, (uint32)(share >> 16));
+                to++;
+            }
+            cost += weight * (uint32)(smallest[i] + square);
+            if (DETAIL) {
+                for (int j = 0; j < D; j++) {
+                    uint64 level = (uint32)(x[j][i] + MIDDLE);
+                    to = add_wide(to, weight * (level * level));
+                }
+                if (second[i] != INFINITE) add_wide(to, weight * (uint32)(second[i] - smallest[i]));
+            }
+        }
+        return cost;
+    }
+
+    DEVICE_MEMBER static uint32 *add_wide(uint32 *to, uint64 share) {
+        add_to(to++, (uint32)share & 0xffff);
+        if (share >> 16) add_to(to, (uint32)(share >> 16) & 0xffff);
+        to++;
+        if (share >> 32) add_to(to, (uint32)(share >> 32));
+        return to + 1;
+    }
+};
+
+// One column of the sums of a centroid, from several copies of its words: coordinates, weight, a
+// column that stays empty, squares, utility, as in the tables of `passes.py`.
+template <int D, bool DETAIL> DEVICE uint64 total(const uint32 *table, int count, int copies, int c, int column) {
+    uint64 sum = 0;
+    for (int copy = 0; copy < copies; copy++) {
+        const uint32 *from = table + (copy * count + c) * Words<D, DETAIL>::COUNT;
+        if (column < D)
+            sum += from[1 + 2 * column] + ((uint64)from[2 + 2 * column] << 16);
+        else if (column == D)
+            sum += from[0];
+        else if (column > D + 1) {
+            from += 1 + 2 * D + 3 * (column - D - 2);
+            sum += from[0] + ((uint64)from[1] << 16) + ((uint64)from[2] << 32);
+        }
+    }
+    return sum;
+}
+
+// Where a mean moves a centroid to: three quarters of the step beyond it, unless that is too far. As
+// `gpu_kmeans.distances.place_beyond`, operation by operation.
+DEVICE double placed(double value) { return floor(value + 0.5); }
+
+DEVICE double placed_beyond(double mean, double old) {
+    double step = mean - old;
+    double beyond = placed(mean + (step - step * 0.25));
+    bool is_too_far = fabs(beyond - mean) > fabs(step) || beyond < 0.0 || beyond > 2.0 * MIDDLE;
+    return is_too_far ? placed(mean) : beyond;
+}
