@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from gpu_kmeans.backends import AheadBackend, Backend, Problems, backend_for
+from gpu_kmeans.backends import AheadBackend, Backend, Problems, SearchPlan, backend_for
 from gpu_kmeans.backends.threads import consume, may_share
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, check_points
 from gpu_kmeans.color import STEPS
@@ -42,7 +42,7 @@ from gpu_kmeans.distances import (
 from gpu_kmeans.errors import OptionError
 from gpu_kmeans.growth import grow as grow_by_metric
 from gpu_kmeans.histogram import Histogram
-from gpu_kmeans.refinement import STEPS_OUT, STILL, breathe_together, grow
+from gpu_kmeans.refinement import breathe_together, grow, growth_plan
 from gpu_kmeans.seeding import distinct_rows
 
 __all__ = ["ElbowCurve", "curve_ks", "elbow", "picture_curve"]
@@ -335,33 +335,39 @@ def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]
     centroids = _mean(engine, problem)
     yield centroids
     rng = np.random.default_rng(0)
-    if isinstance(engine, AheadBackend) and engine.can_walk(problem, last + int(BREATH * last) + 1):
-        yield from _sequence_ahead(engine, problem, centroids, last, rng)
-        return
+    room = last + int(BREATH * last) + 1
+    if last > 1 and isinstance(engine, AheadBackend):
+        plan = growth_plan(last, BREATH, rng)
+        if engine.can_search(problem, room):
+            yield from engine.grow(problem, centroids, last, plan)
+            return
+        if engine.can_walk(problem, room):
+            yield from _walk_through(engine, problem, centroids, plan)
+            return
+        rng = np.random.default_rng(0)
     for _ in range(1, last):
         centroids = grow(engine, problem, centroids, share=BREATH, rng=rng)
         yield centroids
 
 
-def _sequence_ahead(
-    engine: AheadBackend, problem: Problems, start: Tensor, last: int, rng: np.random.Generator
+def _walk_through(
+    engine: AheadBackend, problem: Problems, start: Tensor, plan: SearchPlan
 ) -> Iterator[Tensor]:
     """Yield the same from 2 clusters on, without waiting for the device: two breaths for each k."""
-    extra = [e for k in range(2, last + 1) for e in (1, max(1, int(BREATH * k)))]
-    luck = torch.ones(1, len(extra) or 1, last, dtype=torch.float64)
-    for k in range(2, last + 1):
-        luck[0, 2 * k - 3, :k] = torch.from_numpy(rng.standard_exponential(k))
-    room = last + max(extra, default=0)
-    walk = engine.walk(problem, [start], room=room, still=STILL, extra=extra or [0], luck=luck)
-    walk.settle(1)
+    extra = [e for of_one in plan.extra for e in (1, of_one)]
+    luck = torch.ones(1, len(extra), plan.luck.shape[2], dtype=torch.float64)
+    luck[:, 1::2] = torch.from_numpy(plan.luck)
+    room = 1 + len(plan.extra) + max(extra)
+    walk = engine.walk(problem, [start], room=room, still=plan.still, extra=extra, luck=luck)
+    walk.settle(plan.first_steps)
     walk.keep()
-    for k in range(2, last + 1):
+    for i in range(len(plan.extra)):
         walk.grow()
-        walk.split(2 * k - 4)
-        walk.settle(STEPS_OUT)
+        walk.split(2 * i)
+        walk.settle(plan.steps_out)
         walk.keep()
-        breathe_together(walk, 2 * k - 3)
-        yield walk.best[:k].clone()
+        breathe_together(walk, 2 * i + 1)
+        yield walk.best[: i + 2].clone()
 
 
 def _mean(engine: Backend, problem: Problems) -> Tensor:

@@ -53,6 +53,7 @@ from gpu_kmeans.refinement import (
     WIDEST_BREATH,
     refine_centroids,
     refine_together,
+    search_plan,
     searches_for,
 )
 from gpu_kmeans.seeding import distinct_rows, greedy_seeds, random_seeds, seeding_draws
@@ -246,29 +247,50 @@ class Fit:
         on_progress: Progress,
     ) -> list[Tensor]:
         """Search in several sets of integral points and weights, all at once where that pays."""
-        searches = self.n_init * searches_for(self.k)
-        each = [(points, weights) for points, weights in sets for _ in range(searches)]
         if isinstance(engine, AheadBackend):
-            lanes = [one for one in each for _ in range(LANES)]
-            problems = _pack_colors(engine, lanes)
-            rngs = [np.random.default_rng([self.seed, i % searches]) for i in range(len(each))]
-            seeds = self._seeds_together(engine, each, start, rngs)
-            room = self.k + int(WIDEST_BREATH * self.k) + 1
-            if all(len(s) == self.k for s in seeds) and engine.can_walk(problems, room):
-                effort = REFINE_LEVELS[self.refine]
-                starts = [seed for seed in seeds for _ in range(LANES)]
-                best, lowest = refine_together(
-                    engine, problems, starts, effort=effort, rngs=rngs, on_progress=on_progress
-                )
-                tries = enumerate(lowest.reshape(-1, searches).tolist())
-                firsts = [i * searches + row.index(min(row)) for i, row in tries]
-                return [best[first] for first in firsts]
+            found = self._search_ahead(engine, sets, start, on_progress)
+            if found is not None:
+                return found
         return [
             self.search(
                 engine, _pack_colors(engine, [one]), start, part_of(on_progress, i, len(sets))
             )
             for i, one in enumerate(sets)
         ]
+
+    def _search_ahead(
+        self,
+        engine: AheadBackend,
+        sets: Sequence[tuple[Tensor, Tensor]],
+        start: str,
+        on_progress: Progress,
+    ) -> list[Tensor] | None:
+        """Search without waiting for the device; None where it cannot, or seeds are too few."""
+        searches, effort = self.n_init * searches_for(self.k), REFINE_LEVELS[self.refine]
+        problems = _pack_colors(engine, sets)
+        room = self.k + int(WIDEST_BREATH * self.k) + 1
+        rngs = [np.random.default_rng([self.seed, i]) for _ in sets for i in range(searches)]
+        if start == "k-means++" and engine.can_search(problems, room):
+            draws = torch.stack([seeding_draws(self.k, rng) for rng in rngs])
+            plan = search_plan(self.k, effort, rngs)
+            best, lowest, counts = engine.search(problems, None, draws, plan, on_progress)
+            values, sizes = torch.stack([lowest, counts.double()]).tolist()
+            if any(size < self.k for size in sizes):
+                return None
+        else:
+            each = [one for one in sets for _ in range(searches)]
+            seeds = self._seeds_together(engine, each, start, rngs)
+            if not engine.can_walk(problems, room) or any(len(s) < self.k for s in seeds):
+                return None
+            lanes = _pack_colors(engine, [one for one in each for _ in range(LANES)])
+            starts = [seed for seed in seeds for _ in range(LANES)]
+            plan = search_plan(self.k, effort, rngs)
+            best, lowest = refine_together(
+                engine, lanes, starts, plan=plan, on_progress=on_progress
+            )
+            values = lowest.tolist()
+        tries = (values[i : i + searches] for i in range(0, len(values), searches))
+        return [best[i * searches + row.index(min(row))] for i, row in enumerate(tries)]
 
     def _seeds_together(
         self,

@@ -29,6 +29,7 @@ from gpu_kmeans.backends import (
     Breath,
     BreathingBackend,
     Problems,
+    SearchPlan,
     Walk,
 )
 from gpu_kmeans.backends.threads import may_share, parallel
@@ -82,49 +83,90 @@ def refine_centroids(
     return best
 
 
+def search_plan(k: int, effort: float, rngs: Sequence[np.random.Generator]) -> SearchPlan:
+    """Plan the refinement of k centroids of several searches, each with luck of its own.
+
+    Args:
+        k: How many centroids there are.
+        effort: As of `refine_centroids`.
+        rngs: One for each search.
+
+    Returns:
+        The plan. Never raises.
+    """
+    shares = _shares(k, effort)
+    draws = [[rng.standard_exponential(k) for _ in shares for _ in range(LANES)] for rng in rngs]
+    luck = np.array(draws).reshape(len(rngs), len(shares), LANES, k).swapaxes(1, 2)
+    return SearchPlan(
+        lanes=LANES,
+        first_steps=2 * STEPS_OUT if shares else 1,
+        steps_in=STEPS_IN,
+        steps_out=STEPS_OUT,
+        still=STILL,
+        reach=REACH,
+        extra=tuple(_extra(k, share) for share in shares),
+        luck=luck.reshape(len(rngs) * LANES, len(shares), k),
+    )
+
+
+def growth_plan(last: int, share: float, rng: np.random.Generator) -> SearchPlan:
+    """Plan growing to 2, 3, ... `last` centroids one by one, a breath for each: see `grow`.
+
+    Never raises.
+    """
+    ks = range(2, last + 1)
+    luck = np.ones((1, len(ks), last))
+    for i, k in enumerate(ks):
+        luck[0, i, :k] = rng.standard_exponential(k)
+    return SearchPlan(
+        lanes=1,
+        first_steps=1,
+        steps_in=STEPS_IN,
+        steps_out=STEPS_OUT,
+        still=STILL,
+        reach=REACH,
+        extra=tuple(_extra(k, share) for k in ks),
+        luck=luck,
+    )
+
+
 def refine_together(
     engine: AheadBackend,
     problems: Problems,
     centroids: Sequence[Float[Tensor, "k d"]],
     *,
-    effort: float,
-    rngs: Sequence[np.random.Generator],
+    plan: SearchPlan,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[Float[Tensor, "b k d"], Float[Tensor, " b"]]:
     """Do as `refine_centroids` on several problems at once, without waiting for the device.
 
     Args:
         engine: Who computes.
-        problems: Integral ones, each `LANES` times in a row.
+        problems: Integral ones, each `plan.lanes` times in a row.
         centroids: Where to start from, as many for each problem.
-        effort: As above.
-        rngs: One for each different problem.
-        on_progress: As above.
+        plan: What to do.
+        on_progress: Called before each breath with the share done; what it raises ends the search.
 
     Returns:
         Centroids, and their WCSS, for each different problem, on the device. Never raises by
         itself.
     """
-    k = len(centroids[0])
-    shares = _shares(k, effort)
-    extra = [_extra(k, share) for share in shares] or [0]
-    draws = [[rng.standard_exponential(k) for _ in extra for _ in range(LANES)] for rng in rngs]
-    luck = np.array(draws).reshape(len(rngs), len(extra), LANES, k).swapaxes(1, 2)
+    k, extra = len(centroids[0]), list(plan.extra) or [0]
     walk = engine.walk(
         problems,
         centroids,
         room=k + max(extra),
-        still=STILL,
+        still=plan.still,
         extra=extra,
-        luck=torch.from_numpy(luck.reshape(len(centroids), len(extra), k)),
+        luck=torch.from_numpy(plan.luck) if plan.extra else None,
     )
-    walk.settle(2 * STEPS_OUT if shares else 1)
+    walk.settle(plan.first_steps)
     walk.keep()
-    for i in range(len(shares)):
-        on_progress(i / len(shares))
-        breathe_together(walk, i, LANES)
+    for i in range(len(plan.extra)):
+        on_progress(i / len(plan.extra))
+        breathe_together(walk, i, plan.lanes)
     best = walk.best.reshape(len(centroids), -1, walk.best.shape[1])
-    return best[::LANES, :k], walk.lowest[::LANES]
+    return best[:: plan.lanes, :k], walk.lowest[:: plan.lanes]
 
 
 def breathe_together(walk: Walk, breath: int, lanes: int = 1) -> None:

@@ -16,7 +16,7 @@ comparison is exact, so all backends give the same bits. For other points they a
 import functools
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -35,6 +35,7 @@ __all__ = [
     "BreathingBackend",
     "CellBackend",
     "Problems",
+    "SearchPlan",
     "Walk",
     "available_backends",
     "backend_for",
@@ -233,6 +234,31 @@ class Backend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlan:
+    """What a search for good centroids does: see `gpu_kmeans.refinement`.
+
+    Attributes:
+        lanes: Breaths taken side by side from the same centroids.
+        first_steps: Of settling the first centroids, before any breath.
+        steps_in: Of settling after splitting.
+        steps_out: Of settling after dropping.
+        still: The relative fall of the WCSS at which settling ends.
+        reach: Standard deviations between a cluster's mean and either half of it.
+        extra: How many clusters each breath splits and drops.
+        luck: (searches x lanes, breaths, k) float64, what the gains of splitting are divided by.
+    """
+
+    lanes: int
+    first_steps: int
+    steps_in: int
+    steps_out: int
+    still: float
+    reach: float
+    extra: tuple[int, ...]
+    luck: np.ndarray
+
+
 @runtime_checkable
 class Walk(Protocol):
     """Centroids of several integral problems on their way, on a device that is not waited for.
@@ -296,6 +322,32 @@ class AheadBackend(Backend, Protocol):
         target: int,
     ) -> list[tuple[Tensor, Tensor]]:
         """Do as `gpu_kmeans.histogram.coarsen` for each picture."""
+        ...
+
+    def can_search(self, problems: Problems, room: int) -> bool:
+        """Say whether `search` and `grow` take these problems, with up to so many centroids."""
+        ...
+
+    def search(
+        self,
+        problems: Problems,
+        starts: Float[Tensor, "b room d"] | None,
+        draws: Float[Tensor, "b k trials"],
+        plan: SearchPlan,
+        on_breath: Callable[[float], None],
+    ) -> tuple[Float[Tensor, "b k d"], Float[Tensor, " b"], Int[Tensor, " b"]]:
+        """Seed and refine, as many searches of each problem as b is a multiple of.
+
+        `draws` decide the seeds, as in `seed`, where no `starts` are given; `on_breath` hears the
+        share done. Returns centroids, their WCSS, and how many seeds each had: where those are
+        fewer than k, the rest means nothing.
+        """
+        ...
+
+    def grow(
+        self, problem: Problems, start: Float[Tensor, "1 d"], last: int, plan: SearchPlan
+    ) -> Iterator[Float[Tensor, "_k d"]]:
+        """Yield centroids for 2, 3, ... `last` clusters, by `refinement.grow` from one another."""
         ...
 
     def can_walk(self, problems: Problems, k: int) -> bool:

@@ -12,7 +12,7 @@ depends on it (how many colours there are, how many seeds). Under Triton's inter
 takes tensors on the CPU: that is how it is tested where there is no GPU.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import cast
 
@@ -27,10 +27,11 @@ from gpu_kmeans.backends import (
     SHARE_BITS,
     Accumulated,
     Problems,
+    SearchPlan,
     fixed_point,
 )
 from gpu_kmeans.backends.cuda import colors as pixel_kernels
-from gpu_kmeans.backends.cuda import passes, seeds
+from gpu_kmeans.backends.cuda import passes, searching, seeds
 from gpu_kmeans.backends.cuda.layout import (
     BOXED_DIMENSIONS,
     Tiles,
@@ -42,6 +43,7 @@ from gpu_kmeans.backends.cuda.layout import (
 )
 from gpu_kmeans.backends.cuda.merging import merge
 from gpu_kmeans.backends.cuda.passes import TILE, WIDEST
+from gpu_kmeans.backends.cuda.program import available
 from gpu_kmeans.backends.cuda.steps import LONELY, RESTS
 from gpu_kmeans.backends.cuda.walks import EXACT, TileWalk, warps_for, width_for
 from gpu_kmeans.backends.reference import ReferenceBackend
@@ -194,6 +196,43 @@ class CudaBackend:
     ) -> list[tuple[Tensor, Tensor]]:
         """Merge the colours of all pictures at once, where they are."""
         return merge(colors, features, weights, target)
+
+    def can_search(self, problems: Problems, room: int) -> bool:
+        """Say whether CUDA C++ runs here, and a block can hold it all."""
+        has_sums = problems.is_integral and available(problems.points.device)
+        return has_sums and searching.can_search(_tiles(problems), room)
+
+    def search(
+        self,
+        problems: Problems,
+        starts: Float[Tensor, "b room d"] | None,
+        draws: Float[Tensor, "b k trials"],
+        plan: SearchPlan,
+        on_breath: Callable[[float], None],
+    ) -> tuple[Float[Tensor, "b k d"], Float[Tensor, " b"], Int[Tensor, " b"]]:
+        """Seed in one launch, and launch a breath of all searches at a time."""
+        tiles, device, (b, k, _) = _tiles(problems), problems.points.device, draws.shape
+        searches = b // len(problems.spans)
+        counts = torch.full((b,), k, device=device)
+        if starts is None:
+            room = k + max(plan.extra, default=0)
+            starts, _, counts = searching.seed(tiles, searches, to_device(draws, device), room)
+        search = searching.Search(tiles, starts, searches, plan)
+        for breath, extra in enumerate(plan.extra):
+            on_breath(breath / len(plan.extra))
+            search.advance(k, extra, breath)
+        best = search.advance(k, 0, 0)
+        return best[:, :k], search.lowest, counts
+
+    def grow(
+        self, problem: Problems, start: Float[Tensor, "1 d"], last: int, plan: SearchPlan
+    ) -> Iterator[Float[Tensor, "_k d"]]:
+        """Launch one k after the other."""
+        room = last + max(plan.extra)
+        starts = torch.nn.functional.pad(start, (0, 0, 0, room - 1))[None].contiguous()
+        search = searching.Search(_tiles(problem), starts, 1, plan)
+        for k in range(2, last + 1):
+            yield search.advance(k - 1, plan.extra[k - 2], k - 2, grows=True)[0, :k]
 
     def can_walk(self, problems: Problems, k: int) -> bool:
         """Say whether sums are exact and bounds fit into registers."""

@@ -6,7 +6,7 @@ Morton order; other points of up to four dimensions are put into it, so that box
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
@@ -17,6 +17,7 @@ from gpu_kmeans.backends.cuda.passes import TILE
 from gpu_kmeans.backends.reference import morton_codes
 
 BOXED_DIMENSIONS = 4  # a box of 128 neighbours prunes little in more
+LIGHT = float(1 << 31)  # weights up to which sums fit into words, see `sources/points.cuh`
 ALIGNMENT = 16  # numbers of 4 bytes or more: above the 16 bytes that Triton asks about
 
 
@@ -47,6 +48,14 @@ class Tiles:
     tiles_of: Tensor
     first_tile_of: Tensor
     first_tiles: tuple[int, ...]
+    _known: dict[str, bool] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def is_light(self) -> bool:
+        """All weights of an integral problem add up to less than 2^31. Waits for the sum, once."""
+        if "light" not in self._known:
+            self._known["light"] = float(self.weights.sum()) < LIGHT
+        return self._known["light"]
 
     @property
     def size(self) -> int:

@@ -8,10 +8,11 @@ kernel a function with one thread to a block (see `sources/common.cuh`), for tes
 import ctypes
 import functools
 import logging
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ WITHOUT_ASKING = 48 << 10  # bytes of shared memory that a launch gets without a
 # What compiling and launching raises: no compiler or driver, one without a function, a refusal.
 FAILURES = (OSError, ImportError, AttributeError, RuntimeError)
 
-Argument = Tensor | int | float
+Argument = Tensor | int | float | None
 CValue = ctypes.c_void_p | ctypes.c_int | ctypes.c_double
 
 
@@ -48,8 +49,8 @@ class Program:
 
     def __init__(self, name: str, device: torch.device) -> None:
         self._device = device
-        source = "\n".join((SOURCES / part).read_text() for part in ("common.cuh", f"{name}.cu"))
-        self._kernels: dict[str, Callable[..., None]] = {}
+        source = _source("common.cuh") + _source(f"{name}.cu")
+        self._kernels: dict[str, tuple[ctypes.c_void_p, int]] = {}
         if device.type == "cuda":
             self._driver = ctypes.CDLL("libcuda.so.1")
             self._module = ctypes.c_void_p()
@@ -68,7 +69,8 @@ class Program:
             kernel: Its name.
             grid: How many blocks.
             threads: To a block.
-            arguments: Tensors are passed as pointers, whole numbers as int, others as double.
+            arguments: Tensors are passed as pointers, None as none, whole numbers as int, others as
+                double.
             shared: Bytes of `arena`.
 
         Raises:
@@ -101,13 +103,18 @@ class Program:
         for block.value in range(grid):
             self._library[kernel](*values)
 
-    @functools.cache  # noqa: B019 - programs live as long as the process
     def _function(self, kernel: str, shared: int) -> ctypes.c_void_p:
-        function = ctypes.c_void_p()
-        name = kernel.encode()
-        self._check(self._driver.cuModuleGetFunction(ctypes.byref(function), self._module, name))
-        if shared > WITHOUT_ASKING:
+        """Find a kernel, and ask for its shared memory where it has not had as much before."""
+        function, granted = self._kernels.get(kernel, (ctypes.c_void_p(), 0))
+        if not granted:
+            name = kernel.encode()
+            found = self._driver.cuModuleGetFunction(ctypes.byref(function), self._module, name)
+            self._check(found)
+            granted = WITHOUT_ASKING
+        if shared > granted:
             self._check(self._driver.cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED, shared))
+            granted = shared
+        self._kernels[kernel] = function, granted
         return function
 
     def _check(self, status: int) -> None:
@@ -115,6 +122,12 @@ class Program:
             text = ctypes.c_char_p()
             self._driver.cuGetErrorString(status, ctypes.byref(text))
             raise RuntimeError(f"CUDA driver: {(text.value or b'unknown error').decode()}")
+
+
+def _source(file: str) -> str:
+    """Read a file of the sources, those it includes in their places."""
+    text = (SOURCES / file).read_text()
+    return re.sub(r'^#include "(.+)"$', lambda found: _source(found[1]), text, flags=re.MULTILINE)
 
 
 @functools.cache
@@ -157,6 +170,8 @@ def _is_available(device: torch.device) -> bool:
 def _as_c(value: Argument) -> CValue:
     if isinstance(value, Tensor):
         return ctypes.c_void_p(value.data_ptr())
+    if value is None:
+        return ctypes.c_void_p()
     return ctypes.c_int(value) if isinstance(value, int) else ctypes.c_double(value)
 
 

@@ -5,6 +5,7 @@ the last pass cost, who has come to rest. The host only launches; it looks at wh
 launches late, by a copy that runs beside them.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import cast
@@ -17,9 +18,14 @@ from gpu_kmeans.backends import Problems
 from gpu_kmeans.backends.cuda import passes, steps
 from gpu_kmeans.backends.cuda.layout import Tiles, as_int32, on, to_device, zeros
 from gpu_kmeans.backends.cuda.passes import TILE
+from gpu_kmeans.backends.cuda.program import available, program
+from gpu_kmeans.backends.cuda.words import BLOCK_TILES, SUMMED_DIMENSIONS, copies_for, words
 from gpu_kmeans.refinement import REACH
 
 LOOK_EVERY = 4  # launches between two looks at who rests
+THREADS = 512  # of a block that adds up in its own memory
+MOST_BLOCKS, FEWEST_TILES = 528, 8  # of a pass: four to a multiprocessor, half a tile to a warp
+SHARED_BYTES = 44 << 10
 EXACT = {"enable_fp_fusion": False}  # rounding is part of the answer: no fused multiply-adds
 
 
@@ -61,7 +67,8 @@ class TileWalk:
         sizes = [b - a for a, b in pairwise(offsets)]
         b = len(sizes)
         self.tiles = cast("Tiles", problems.layout)
-        self.width = width_for(max(sizes))
+        self._most = max(sizes)
+        self.width = width_for(self._most)
         self.centroids = centroids
         columns = 2 * d + 3 if detail else d + 2
         self.table = torch.zeros(len(centroids), columns, dtype=torch.int64, device=device)
@@ -146,6 +153,9 @@ class TileWalk:
         is_last: bool = False,
     ) -> None:
         """Pass over all points of the problems that go on, and let the last program step."""
+        if self._sums_in_blocks(step, detail=detail):
+            self._launch_blocks(step, detail=detail, labels=labels, is_last=is_last)
+            return
         tiles, is_split = self.tiles, step == steps.SPLIT.value
         with on(self.status.device):
             passes.color_pass[(tiles.count,)](
@@ -158,6 +168,43 @@ class TileWalk:
                 LABELS=labels is not None, STEP=step, REACH=REACH, TILE=TILE,
                 num_warps=warps_for(self.width), **(EXACT if is_split else {}),
             )  # fmt: skip
+
+    def _sums_in_blocks(self, step: int, *, detail: bool) -> bool:
+        """Say whether CUDA C++ can take this pass: with sums in the memory of a block."""
+        d, columns = len(self.tiles.points), self.table.shape[1]
+        fits = d in SUMMED_DIMENSIONS and columns == (2 * d + 3 if detail else d + 2)
+        is_known = step not in (steps.SPLIT.value, steps.DROP.value)
+        return fits and is_known and available(self.status.device) and self.tiles.is_light
+
+    def _launch_blocks(
+        self, step: int, *, detail: bool, labels: Tensor | None, is_last: bool
+    ) -> None:
+        tiles, device, d = self.tiles, self.status.device, len(self.tiles.points)
+        blocks, blocks_of = _blocks(tiles.first_tiles, device)
+        rows = self._most * (16 if d == 3 else 32)  # noqa: PLR2004
+        copies = copies_for(SHARED_BYTES - rows, self._most, d, detail=detail)
+        shared = rows + 4 * copies * self._most * words(d, detail=detail)
+        program("passes", device).launch(
+            f"pass_{d}{'_detail' if detail else ''}", blocks.shape[1], THREADS, tiles.points,
+            tiles.masses, tiles.size, tiles.boxes, tiles.count, blocks, blocks.shape[1], blocks_of,
+            self.first_of, self.count_of, self.centroids, self.table, labels, self.tickets,
+            self.status, self.wcss, self.n_iter, self.history, self.limits, self.still, copies,
+            step, int(is_last), self.history.shape[1], shared=shared,
+        )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=64)
+def _blocks(first_tiles: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cut problems into blocks of tiles: (3, blocks) problem, from, to; and blocks of each."""
+    each = min(BLOCK_TILES, max(FEWEST_TILES, -(-first_tiles[-1] // MOST_BLOCKS)))
+    cut = [
+        (b, t, min(t + each, end))
+        for b, (begin, end) in enumerate(pairwise(first_tiles))
+        for t in range(begin, end, each)
+    ]
+    table = torch.tensor(cut, dtype=torch.int32).reshape(-1, 3).T.contiguous()
+    counts = [-(-(end - begin) // each) for begin, end in pairwise(first_tiles)]
+    return to_device(table, device), as_int32(counts, device)
 
 
 def width_for(most: int) -> int:

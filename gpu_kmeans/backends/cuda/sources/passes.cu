@@ -3,6 +3,8 @@
 // A block owns some tiles of one problem, a warp one tile at a time. The block that finishes last
 // takes the step.
 
+#include "points.cuh"
+
 #define NOTHING 0
 #define DESCEND 1
 #define SETTLE 2

@@ -2,6 +2,8 @@
 // which never leaves its multiprocessor. See `gpu_kmeans.refinement` for what is done and why; here
 // the same is done in the same arithmetic.
 
+#include "points.cuh"
+
 
 // The state of one search, in the block's own memory. Centroids lie coordinate by coordinate.
 template <int D> struct Search {
@@ -203,15 +205,15 @@ template <int D> struct Search {
 // single lane chooses at once.
 template <int D>
 DEVICE void advance(Search<D> search, const int *first_tile_of, const int *tiles_of, const float *starts,
-                    int kept, int first_steps, int is_growing, int lanes, int extra, int steps_in,
-                    int steps_out, double reach, const double *luck, int luck_stride,
+                    int kept, int first_steps, int is_growing, int searches, int lanes, int extra,
+                    int steps_in, int steps_out, double reach, const double *luck, int luck_stride,
                     const float *found_before, const double *wcss_before, const float *best_before,
                     const double *lowest_before, float *found, double *wcss, float *best, double *lowest) {
     SHARED uint64 cost;
-    int b = block_index(), group = b / lanes, rows = search.room * D;
+    int b = block_index(), group = b / lanes, problem = group / searches, rows = search.room * D;
     search.cost = &cost;
-    search.first_tile = first_tile_of[group];
-    search.end_tile = search.first_tile + tiles_of[group];
+    search.first_tile = first_tile_of[problem];
+    search.end_tile = search.first_tile + tiles_of[problem];
     search.count = kept;
     search.lay_out();
     double least;
@@ -263,8 +265,8 @@ DEVICE void advance(Search<D> search, const int *first_tile_of, const int *tiles
     KERNEL(1024)                                                                                   \
     NAME(const float *points, const int64 *masses, int size, const float *boxes, int tiles,        \
          const int *first_tile_of, const int *tiles_of, const float *starts, int room, int kept,   \
-         int first_steps, int is_growing, int lanes, int extra, int steps_in, int steps_out,       \
-         int copies, double still, double reach, const double *luck, int luck_stride,              \
+         int first_steps, int is_growing, int searches, int lanes, int extra, int steps_in,        \
+         int steps_out, int copies, double still, double reach, const double *luck, int luck_stride,              \
          const float *found_before, const double *wcss_before, const float *best_before,           \
          const double *lowest_before, float *found, double *wcss, float *best, double *lowest) {   \
         Search<D> search;                                                                          \
@@ -276,8 +278,8 @@ DEVICE void advance(Search<D> search, const int *first_tile_of, const int *tiles
         search.room = room;                                                                        \
         search.copies = copies;                                                                    \
         search.still = still;                                                                      \
-        advance<D>(search, first_tile_of, tiles_of, starts, kept, first_steps, is_growing, lanes,  \
-                   extra, steps_in, steps_out, reach, luck, luck_stride, found_before, wcss_before,\
+        advance<D>(search, first_tile_of, tiles_of, starts, kept, first_steps, is_growing,         \
+                   searches, lanes, extra, steps_in, steps_out, reach, luck, luck_stride, found_before, wcss_before,\
                    best_before, lowest_before, found, wcss, best, lowest);                         \
     }
 
