@@ -28,9 +28,11 @@ __all__ = [
     "judge",
     "silhouette",
     "simplified_silhouette",
+    "simplified_silhouettes",
     "smallest_within",
 ]
 
+TOGETHER = 1 << 24  # distances kept at a time
 SILHOUETTE_POINTS = 8192  # evenly spaced rows are taken of more
 LEFT_OVER = 0.1  # share of the error at k = 1 that may be left where no target is given
 _ROUNDING = 1e-12  # of the spread: a point nearer than that to its centroid is the centroid
@@ -163,14 +165,62 @@ def simplified_silhouette(
     """
     if len(centroids) == 1:
         return None
+    rows, masses = _some(points, weights)
+    away = metric.between(rows, centroids.double())
+    return float((_scores(away[:, None])[:, 0] * masses).sum() / masses.sum())
+
+
+def simplified_silhouettes(
+    metric: Metric,
+    points: Float[Tensor, "n d"],
+    weights: Float[Tensor, " n"],
+    sets: Sequence[Float[Tensor, "_k d"]],
+) -> list[float | None]:
+    """Do as `simplified_silhouette` for several sets of centroids, in few operations.
+
+    Args:
+        metric: See there.
+        points: See there.
+        weights: See there.
+        sets: The centroids of each.
+
+    Returns:
+        One value for each set. Never raises.
+    """
+    rows, masses = _some(points, weights)
+    found: list[float | None] = []
+    most, start = max(map(len, sets)), 0
+    step = max(1, TOGETHER // (len(rows) * most))
+    places = torch.arange(most, device=rows.device)
+    while start < len(sets):
+        some = sets[start : start + step]
+        sizes = torch.tensor([len(own) for own in some])
+        firsts = (sizes.cumsum(0) - sizes).to(rows.device)[:, None]
+        exists = places < sizes.to(rows.device)[:, None]
+        away = metric.between(rows, torch.cat(list(some)).double())
+        away = away[:, torch.where(exists, firsts + places, 0)].masked_fill(~exists, torch.inf)
+        scores = (_scores(away) * masses[:, None]).sum(dim=0) / masses.sum()
+        found += [
+            None if len(own) == 1 else score
+            for own, score in zip(some, scores.tolist(), strict=True)
+        ]
+        start += step
+    return found
+
+
+def _some(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     step = -(-len(points) // SILHOUETTE_POINTS)
-    rows, masses = points[::step], weights[::step].double()
-    away = metric.between(rows.double(), centroids.double())
-    (own, second), labels = away.topk(2, dim=1, largest=False).values.T, away.argmin(dim=1)
-    reach = own.new_zeros(len(centroids)).scatter_reduce(0, labels, own, "amax")
-    is_wide = (reach > _ROUNDING * away.amax())[labels]
-    scores = torch.where(is_wide, 1 - own / torch.where(second > 0, second, 1), 0)
-    return float((scores * masses).sum() / masses.sum())
+    return points[::step].double(), weights[::step].double()
+
+
+def _scores(away: Float[Tensor, "n m k"]) -> Float[Tensor, "n m"]:
+    """Return each point's silhouette from its distances, infinite where there is no centroid."""
+    own, labels = away.min(dim=2)
+    second = away.scatter(2, labels[:, :, None], torch.inf).amin(dim=2)
+    reach = own.new_zeros(away.shape[1:]).scatter_reduce(1, labels.T, own.T, "amax")
+    spread = torch.where(away.isinf(), 0, away).amax(dim=(0, 2))
+    is_wide = (reach > _ROUNDING * spread[:, None]).gather(1, labels.T).T
+    return torch.where(is_wide, 1 - own / torch.where(second > 0, second, 1), 0)
 
 
 def smallest_within(

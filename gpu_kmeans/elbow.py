@@ -31,7 +31,7 @@ from gpu_kmeans.backends import AheadBackend, Backend, Problems, SearchPlan, bac
 from gpu_kmeans.backends.threads import consume, may_share
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, check_points
 from gpu_kmeans.color import STEPS
-from gpu_kmeans.criteria import Criterion, judge, simplified_silhouette
+from gpu_kmeans.criteria import Criterion, judge, simplified_silhouette, simplified_silhouettes
 from gpu_kmeans.distances import (
     EUCLIDEAN,
     Metric,
@@ -286,7 +286,14 @@ def _curve(
         means = (means - origin).to(points.dtype)
         return value, simplified_silhouette(question.metric, points, weights, means)
 
-    values = consume(judged, settled(), is_shared=may_share(engine, fine.points.device))
+    if isinstance(engine, AheadBackend) and question.metric is EUCLIDEAN:
+        values = _judge_together(
+            engine, coarse, fine, list(settled()), question=question, origin=origin
+        )
+        if few is not None:
+            values[-1] = 0.0, values[-1][1]
+    else:
+        values = consume(judged, settled(), is_shared=may_share(engine, fine.points.device))
     wcss = list(accumulate((value * scale for value, _ in values), min))
     silhouettes = [silhouette for _, silhouette in values]
     found = tuple(done)
@@ -328,6 +335,32 @@ def _value(
     means = cluster_means(centroids, found)
     shifts = ((means - centroids.double()) ** 2).sum(dim=1)
     return max(0.0, float(found.wcss[0] - (found.masses * shifts).sum())), means
+
+
+def _judge_together(
+    engine: AheadBackend,
+    coarse: Problems,
+    fine: Problems,
+    sets: list[Tensor],
+    *,
+    question: _Question,
+    origin: Tensor | float,
+) -> list[tuple[float, float | None]]:
+    """Return WCSS and silhouettes for all k at once; the last sums are the host's, as ever."""
+    packed, offsets = torch.cat(sets) + origin, tuple(accumulate(map(len, sets), initial=0))
+    found = engine.accumulate_each(fine, packed, offsets)
+    means = cluster_means(packed, found)
+    shifts = ((means - packed.double()) ** 2).sum(dim=1)
+    beside = (found.masses * shifts).cpu()
+    wcss = [
+        max(0.0, float(cost - beside[a:b].sum()))
+        for cost, a, b in zip(found.wcss.cpu(), offsets, offsets[1:], strict=False)
+    ]
+    if not question.wants_criteria:
+        return [(value, None) for value in wcss]
+    rows = (means - origin).to(coarse.points.dtype).split([len(own) for own in sets])
+    silhouettes = simplified_silhouettes(question.metric, coarse.points, coarse.weights, rows)
+    return list(zip(wcss, silhouettes, strict=True))
 
 
 def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ References:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -437,20 +437,23 @@ def _arrive(
     labels: bool = True,
 ) -> list[Descent]:
     """Pass over the points with the last centroids, so that all that is returned fits together."""
-    last = engine.assign_accumulate(problems, *_packed(centroids), labels=labels)
-    parts = [_of(last, slice(a, b)) for a, b in pairwise(_packed(centroids)[1])]
+    packed, offsets = _packed(centroids)
+    last = engine.assign_accumulate(problems, packed, offsets, labels=labels)
+    means, wcss = cluster_means(packed, last), last.wcss.tolist()
     return [
         Descent(
             centroids=centroids[b],
             labels=last.labels[rows],
-            masses=parts[b].masses,
-            means=cluster_means(centroids[b], parts[b]),
-            wcss=float(last.wcss[b]),
+            masses=last.masses[mine],
+            means=means[mine],
+            wcss=wcss[b],
             n_iter=len(histories[b]),
             converged=converged[b],
-            wcss_history=(*histories[b], float(last.wcss[b])),
+            wcss_history=(*histories[b], wcss[b]),
         )
-        for b, rows in enumerate(problems.spans)
+        for b, (rows, mine) in enumerate(
+            zip(problems.spans, map(slice, offsets, offsets[1:]), strict=True)
+        )
     ]
 
 

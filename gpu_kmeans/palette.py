@@ -38,8 +38,22 @@ class Palette:
     @classmethod
     def from_features(cls, features: Float[Tensor, "k c"], space: str) -> "Palette":
         """Round centroids to 8 bits; equal ones are merged, in order of alpha, then lightness."""
-        centroids = features_to_srgb(features, space)
-        return cls(colors=(centroids + 0.5).floor().to(torch.uint8), centroids=centroids).sorted()
+        return cls.all_from_features(features[None], space)[0]
+
+    @classmethod
+    def all_from_features(cls, features: Float[Tensor, "b k c"], space: str) -> list["Palette"]:
+        """Do so for several palettes of as many centroids, whatever the device to the same bits."""
+        (b, k, c), device = features.shape, features.device
+        centroids = features_to_srgb(features.cpu().reshape(-1, c), space)
+        colors = (centroids + 0.5).floor().to(torch.uint8)
+        key = sort_key(colors).reshape(b, k)
+        order = (key.argsort(dim=1, stable=True) + k * torch.arange(b)[:, None]).reshape(-1)
+        key = key.reshape(-1)[order].reshape(b, k)
+        new = torch.ones(b, k, dtype=torch.bool)
+        new[:, 1:] = key[:, 1:] != key[:, :-1]
+        order, sizes = order[new.reshape(-1)], new.sum(dim=1).tolist()
+        kept = (of[order].to(device).split(sizes) for of in (colors, centroids))
+        return [cls(colors=one, centroids=other) for one, other in zip(*kept, strict=True)]
 
     def sorted(self, kept: int = 0) -> "Palette":
         """Put all after the first `kept` in order of alpha, then lightness; equals are merged."""

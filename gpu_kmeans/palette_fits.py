@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gpu_kmeans.areas import area_weights, settle_solid
 from gpu_kmeans.backends import Backend, Problems
-from gpu_kmeans.color import STEPS
+from gpu_kmeans.color import STEPS, srgb8_to_features
 from gpu_kmeans.distances import OVER_RELAXED, cluster_means
 from gpu_kmeans.dithering import Labels, adapt_palette
 from gpu_kmeans.drawing import draw, draw_as_it_is, given_palette, nearest_entries, nearest_rows
@@ -251,18 +251,31 @@ def _round_to_8_bits(
 ) -> list[tuple[Palette, Labels]]:
     """Round centroids, give the colours to the rounded ones, round their means: keep the better."""
     tries: list[list[tuple[float, Palette, Labels]]] = [[] for _ in means]
+    centers = torch.stack(means)
     for _ in range(ROUNDINGS):
-        palettes = [Palette.from_features(of_one, space) for of_one in means]
-        centroids = [palette.to_features(space) for palette in palettes]
-        offsets = tuple(accumulate((len(c) for c in centroids), initial=0))
-        found = engine.assign_accumulate(problems, torch.cat(centroids), offsets, labels=True)
-        moved = cluster_means(torch.cat(centroids), found)
-        means = [moved[a:b] for a, b in pairwise(offsets)]
+        palettes = Palette.all_from_features(centers, space)
+        offsets = tuple(accumulate((len(own.colors) for own in palettes), initial=0))
+        colors = torch.cat([own.colors for own in palettes])
+        centroids = srgb8_to_features(colors, space)
+        found = engine.assign_accumulate(problems, centroids, offsets, labels=True)
+        moved, counts = cluster_means(centroids, found), found.masses.long()
+        centers = _stacked([moved[a:b] for a, b in pairwise(offsets)])
         for b, wcss in enumerate(found.wcss.tolist()):
             labels = Labels(
                 entries=found.labels[problems.spans[b]],
-                counts=found.masses[offsets[b] : offsets[b + 1]].long(),
+                counts=counts[offsets[b] : offsets[b + 1]],
                 wcss=wcss / STEPS**2 if space == "rgb" else None,
             )
             tries[b].append((wcss, palettes[b], labels))
     return [min(of_one, key=lambda t: t[0])[1:] for of_one in tries]
+
+
+def _stacked(rows: list[Tensor]) -> Tensor:
+    """Stack palettes; one that is shorter, entries being merged, ends in copies of its last."""
+    most = max(map(len, rows))
+    full = [own if len(own) == most else _with_copies(own, most) for own in rows]
+    return torch.stack(full)
+
+
+def _with_copies(own: Tensor, most: int) -> Tensor:
+    return torch.cat([own, own[-1:].expand(most - len(own), -1)])

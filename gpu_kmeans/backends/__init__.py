@@ -314,6 +314,12 @@ class CellBackend(Backend, Protocol):
 class AheadBackend(Backend, Protocol):
     """A backend whose host runs ahead: whole loops are launched and not looked into."""
 
+    def accumulate_each(
+        self, problem: Problems, centroids: Float[Tensor, "K d"], k_offsets: tuple[int, ...]
+    ) -> Accumulated:
+        """Do as `assign_accumulate` with each of several sets of centroids of one problem."""
+        ...
+
     def merge(
         self,
         colors: Sequence[UInt8[Tensor, "_n c"]],

@@ -13,6 +13,7 @@ takes tensors on the CPU: that is how it is tested where there is no GPU.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import cast
 
@@ -113,23 +114,33 @@ class CudaBackend:
         detail: bool = False,
     ) -> Accumulated:
         """Give each point its nearest centroid and add it up there."""
-        most = max(b - a for a, b in pairwise(k_offsets))
+        most, d = max(b - a for a, b in pairwise(k_offsets)), centroids.shape[1]
         if self.can_walk(problems, most):
             walk = TileWalk(problems, centroids.contiguous(), k_offsets, detail=detail)
             own = walk.measure(active=active, labels=labels, detail=detail)
-            table = walk.table.double()
+            table, costs = walk.table.double(), walk.costs()
         else:
             table, own = self._add_in_order(problems, centroids, k_offsets, active, detail=detail)
-        d = centroids.shape[1]
-        costs = [table[a:b, d + 1].sum() for a, b in pairwise(k_offsets)]
-        none = table[:0]
-        return Accumulated(
-            sums=table[:, :d].contiguous(),
-            masses=table[:, d].contiguous(),
-            wcss=torch.stack(costs),
-            labels=own[_tiles(problems).slots] if labels else own[:0],
-            squares=table[:, d + 2 : 2 * d + 2].contiguous() if detail else none[:, :d],
-            utilities=table[:, 2 * d + 2].contiguous() if detail else none[:, 0],
+            costs = torch.stack([table[a:b, d + 1].sum() for a, b in pairwise(k_offsets)])
+        found = _accumulated(table, costs, d, detail=detail)
+        return replace(found, labels=own[_tiles(problems).slots]) if labels else found
+
+    def accumulate_each(
+        self, problem: Problems, centroids: Float[Tensor, "K d"], k_offsets: tuple[int, ...]
+    ) -> Accumulated:
+        """Pass with all sets in one launch, where sums are exact."""
+        sets, d = list(pairwise(k_offsets)), centroids.shape[1]
+        if self.can_walk(problem, max(b - a for a, b in sets)):
+            walk = TileWalk(problem, centroids.contiguous(), k_offsets)
+            if walk.sums_in_blocks:
+                walk.measure(active=None, labels=False, detail=False)
+                return _accumulated(walk.table.double(), walk.costs(), d)
+        found = [self.assign_accumulate(problem, centroids[a:b], (0, b - a)) for a, b in sets]
+        return replace(
+            found[0],
+            sums=torch.cat([of.sums for of in found]),
+            masses=torch.cat([of.masses for of in found]),
+            wcss=torch.cat([of.wcss for of in found]),
         )
 
     def settle(
@@ -453,6 +464,19 @@ class CudaBackend:
 
 def _tiles(problems: Problems) -> Tiles:
     return cast("Tiles", problems.layout)
+
+
+def _accumulated(table: Tensor, costs: Tensor, d: int, *, detail: bool = False) -> Accumulated:
+    """Take the columns of a table apart; labels are none."""
+    none = table[:0]
+    return Accumulated(
+        sums=table[:, :d].contiguous(),
+        masses=table[:, d].contiguous(),
+        wcss=costs,
+        labels=none[:, 0].to(torch.int32),
+        squares=table[:, d + 2 : 2 * d + 2].contiguous() if detail else none[:, :d],
+        utilities=table[:, 2 * d + 2].contiguous() if detail else none[:, 0],
+    )
 
 
 def _chunks(

@@ -4,6 +4,7 @@ Each problem is filled up to whole tiles by copies of its last point with weight
 Morton order; other points of up to four dimensions are put into it, so that boxes are small.
 """
 
+import functools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -112,11 +113,31 @@ def as_int32(values: Sequence[int] | Tensor, device: torch.device) -> Tensor:
     return to_device(torch.as_tensor(values, dtype=torch.int32), device)
 
 
+@functools.lru_cache(maxsize=256)
+def _known(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return to_device(torch.tensor(values, dtype=dtype), device)
+
+
+def known_int32(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Bring numbers to the device that may well be there already: they are not to be written."""
+    return _known(values, torch.int32, device)
+
+
+def known_int64(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Do as `known_int32`."""
+    return _known(values, torch.int64, device)
+
+
+def known_float64(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Do as `known_int32`."""
+    return _known(values, torch.float64, device)
+
+
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Bring a small tensor to the device without waiting for it."""
     if device.type != "cuda":
         return values
-    return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device, non_blocking=True)  # the driver has read it when this returns
 
 
 def zeros(count: int, rows: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:

@@ -16,7 +16,16 @@ from torch import Tensor
 
 from gpu_kmeans.backends import Problems
 from gpu_kmeans.backends.cuda import passes, steps
-from gpu_kmeans.backends.cuda.layout import Tiles, as_int32, on, to_device, zeros
+from gpu_kmeans.backends.cuda.layout import (
+    Tiles,
+    as_int32,
+    known_float64,
+    known_int32,
+    known_int64,
+    on,
+    to_device,
+    zeros,
+)
 from gpu_kmeans.backends.cuda.passes import TILE
 from gpu_kmeans.backends.cuda.program import available, program
 from gpu_kmeans.backends.cuda.words import BLOCK_TILES, SUMMED_DIMENSIONS, copies_for, words
@@ -72,24 +81,28 @@ class TileWalk:
         self.centroids = centroids
         columns = 2 * d + 3 if detail else d + 2
         self.table = torch.zeros(len(centroids), columns, dtype=torch.int64, device=device)
-        self.first_of = as_int32(offsets[:-1], device)
-        self.count_of = as_int32(sizes if counts is None else counts, device)
-        self.kept_of = self.count_of.clone()
+        self.offsets = tuple(offsets)
+        self.first_of = known_int32(self.offsets[:-1], device)
+        self.count_of = known_int32(tuple(sizes if counts is None else counts), device)
+        self.kept_of, self._is_plain = self.count_of, counts is None
+        if counts is not None:  # the walk will change them
+            self.count_of, self.kept_of = self.count_of.clone(), self.count_of.clone()
         self.status, self.tickets, self.n_iter = zeros(3, b, torch.int32, device)
         if done:
             self.n_iter = as_int32(done, device)
-        self.wcss, self.lowest, nothing = zeros(3, b, torch.float64, device)
-        self.wcss.fill_(torch.inf)
-        self.lowest.fill_(torch.inf)
+        infinite = torch.full((2, b), torch.inf, dtype=torch.float64, device=device)
+        self.wcss, self.lowest = infinite[0].clone(), infinite[1].clone()
         self.step = steps.OVER_RELAXED if over_relaxed else steps.DESCEND
-        self.limits = to_device(torch.tensor(limits or [0.0] * b, dtype=torch.float64), device)
-        self.still = torch.full((1,), still, dtype=torch.float64, device=device)
-        self.history = nothing[:, None] if history is None else to_device(history, device)
-        self.extra_of = as_int32(extra, device)
-        table = torch.ones(b, len(extra), self.width, dtype=torch.float64)
-        if luck is not None:
-            table[:, :, : luck.shape[2]] = luck
-        self.luck = to_device(table, device) if detail else nothing
+        self.limits = known_float64(tuple(limits) or (0.0,) * b, device)
+        self.still = known_float64((still,), device)
+        self.history = self.wcss[:, None] if history is None else to_device(history, device)
+        self.extra_of = known_int32(tuple(extra), device)
+        self.luck = self.wcss
+        if counts is not None:
+            table = torch.ones(b, len(extra), self.width, dtype=torch.float64)
+            if luck is not None:
+                table[:, :, : luck.shape[2]] = luck
+            self.luck = to_device(table, device)
         self.best = centroids.clone() if detail else centroids
 
     def settle(self, steps_: int) -> None:
@@ -138,6 +151,12 @@ class TileWalk:
         self._launch(steps.NOTHING.value, detail=detail, labels=own if labels else None)
         return own
 
+    def costs(self) -> Tensor:
+        """Add up what the centroids of each problem cost: (problems,) float64."""
+        column = len(self.tiles.points) + 1
+        running = torch.nn.functional.pad(self.table[:, column].cumsum(0), (1, 0))
+        return running[known_int64(self.offsets, running.device)].diff().double()
+
     def rest(self, resting: Sequence[bool]) -> None:
         """Let these problems rest from the start."""
         states = [steps.RESTS.value if rests else steps.GOES_ON.value for rests in resting]
@@ -153,7 +172,7 @@ class TileWalk:
         is_last: bool = False,
     ) -> None:
         """Pass over all points of the problems that go on, and let the last program step."""
-        if self._sums_in_blocks(step, detail=detail):
+        if self.sums_in_blocks and step not in (steps.SPLIT.value, steps.DROP.value):
             self._launch_blocks(step, detail=detail, labels=labels, is_last=is_last)
             return
         tiles, is_split = self.tiles, step == steps.SPLIT.value
@@ -169,18 +188,19 @@ class TileWalk:
                 num_warps=warps_for(self.width), **(EXACT if is_split else {}),
             )  # fmt: skip
 
-    def _sums_in_blocks(self, step: int, *, detail: bool) -> bool:
-        """Say whether CUDA C++ can take this pass: with sums in the memory of a block."""
-        d, columns = len(self.tiles.points), self.table.shape[1]
-        fits = d in SUMMED_DIMENSIONS and columns == (2 * d + 3 if detail else d + 2)
-        is_known = step not in (steps.SPLIT.value, steps.DROP.value)
-        return fits and is_known and available(self.status.device) and self.tiles.is_light
+    @property
+    def sums_in_blocks(self) -> bool:
+        """Say whether CUDA C++ serves: with sums in the memory of a block."""
+        d = len(self.tiles.points)
+        fits = d in SUMMED_DIMENSIONS and self._is_plain and available(self.status.device)
+        return fits and self.tiles.is_light
 
     def _launch_blocks(
         self, step: int, *, detail: bool, labels: Tensor | None, is_last: bool
     ) -> None:
         tiles, device, d = self.tiles, self.status.device, len(self.tiles.points)
-        blocks, blocks_of = _blocks(tiles.first_tiles, device)
+        times = len(self.status) // len(tiles.tiles_of)
+        blocks, blocks_of = _blocks(tiles.first_tiles, times, device)
         rows = self._most * (16 if d == 3 else 32)  # noqa: PLR2004
         copies = copies_for(SHARED_BYTES - rows, self._most, d, detail=detail)
         shared = rows + 4 * copies * self._most * words(d, detail=detail)
@@ -194,16 +214,22 @@ class TileWalk:
 
 
 @functools.lru_cache(maxsize=64)
-def _blocks(first_tiles: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cut problems into blocks of tiles: (3, blocks) problem, from, to; and blocks of each."""
+def _blocks(
+    first_tiles: tuple[int, ...], times: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Cut problems, each so many times, into blocks of tiles: (3, blocks) which, from, to.
+
+    And how many blocks each has.
+    """
     each = min(BLOCK_TILES, max(FEWEST_TILES, -(-first_tiles[-1] // MOST_BLOCKS)))
     cut = [
-        (b, t, min(t + each, end))
+        (b * times + i, t, min(t + each, end))
         for b, (begin, end) in enumerate(pairwise(first_tiles))
+        for i in range(times)
         for t in range(begin, end, each)
     ]
     table = torch.tensor(cut, dtype=torch.int32).reshape(-1, 3).T.contiguous()
-    counts = [-(-(end - begin) // each) for begin, end in pairwise(first_tiles)]
+    counts = [-(-(b - a) // each) for a, b in pairwise(first_tiles) for _ in range(times)]
     return to_device(table, device), as_int32(counts, device)
 
 
