@@ -36,7 +36,7 @@ from gpu_kmeans import (
     refinement,
 )
 from gpu_kmeans.backends import backend_for
-from gpu_kmeans.backends.cuda import merging
+from gpu_kmeans.backends.cuda import backend, dithering, merging
 from gpu_kmeans.backends.cuda import program as programs
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
@@ -268,13 +268,44 @@ def test_histograms_agree_and_count_every_pixel(engine, n, levels):
     assert (morton_codes(colors).diff() > 0).all()
 
 
+@pytest.fixture(params=["cpp", "triton"])
+def ditherer(request, monkeypatch):
+    """Dither by kernels of CUDA C++, and by Triton's as where they do not compile."""
+    if request.param == "triton":
+        monkeypatch.setattr(dithering, "available", lambda _: False)
+    else:
+        monkeypatch.setattr(backend, "pixel_kernels", None)
+    return request.param
+
+
+@pytest.mark.usefixtures("ditherer")
 @pytest.mark.parametrize(("strength", "sweeps"), [(1.0, 0), (0.6, 2)])
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20), (20, 1), (14, 11), (70, 2)], ids=str)
 def test_pictures_are_dithered_to_the_same_bits(engine, shape, channels, strength, sweeps):
-    histogram = Histogram.from_pixels(torch.from_numpy(noise(*shape, channels)), REFERENCE)
+    _dither(engine, noise(*shape, channels), 5, strength, sweeps)
+
+
+@pytest.mark.parametrize("k", [1, 2, 256], ids="k{}".format)
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("shape", [(63, 9), (64, 40), (65, 3), (129, 17)], ids=str)
+def test_bands_are_dithered_to_the_same_bits_by_any_palette(engine, shape, channels, k):
+    _dither(engine, noise(*shape, channels), k, 0.6, 1)
+
+
+@pytest.mark.parametrize("room", [1 << 22, 300], ids="room{}".format)
+def test_cells_with_many_candidates_list_them_or_try_all(engine, monkeypatch, room):
+    monkeypatch.setattr(dithering, "LISTED_CANDIDATES", room)
+    near = noise(40, 30) // 16 + 100  # all within a few cells
+
+    _dither(engine, near, 200, 0.8, 1)
+
+
+def _dither(engine, pixels, k, strength, sweeps):
+    shape = pixels.shape[:2]
+    histogram = Histogram.from_pixels(torch.from_numpy(pixels), REFERENCE)
     inverse, features = histogram.inverse.reshape(shape), histogram.features("oklab")
-    entries, own = entries_and_own(features, "oklab", 5)
+    entries, own = entries_and_own(features, "oklab", k)
     given = (features, inverse, entries)
 
     ours = engine.dither(*there(*given), strength=strength, own=there(own)[0], sweeps=sweeps)
@@ -283,6 +314,7 @@ def test_pictures_are_dithered_to_the_same_bits(engine, shape, channels, strengt
     assert torch.equal(ours.cpu(), expected)
 
 
+@pytest.mark.usefixtures("ditherer")
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20), (3, 2), (23, 19)], ids=str)
 def test_what_lies_about_each_entry_is_counted_alike(engine, shape, channels):

@@ -32,7 +32,7 @@ from gpu_kmeans.backends import (
     fixed_point,
 )
 from gpu_kmeans.backends.cuda import colors as pixel_kernels
-from gpu_kmeans.backends.cuda import passes, searching, seeds
+from gpu_kmeans.backends.cuda import dithering, passes, searching, seeds
 from gpu_kmeans.backends.cuda.layout import (
     BOXED_DIMENSIONS,
     Tiles,
@@ -327,6 +327,10 @@ class CudaBackend:
     ) -> UInt8[Tensor, "h w"]:
         """Diffuse along anti-diagonals, a program for each band; then a launch for each turn."""
         (h, w), (k, d), device = inverse.shape, palette.shape, colors.device
+        if dithering.serves(colors):
+            return dithering.dither(
+                colors, inverse, palette, strength=strength, own=own, sweeps=sweeps
+            )
         errors = torch.empty(h, w, d, dtype=torch.int32, device=device)
         indices = torch.empty(h, w, dtype=torch.uint8, device=device)
         low, high = (bound.to(torch.int32) for bound in (colors.amin(dim=0), colors.amax(dim=0)))
@@ -365,6 +369,8 @@ class CudaBackend:
     ) -> tuple[Int[Tensor, "k k"], Int[Tensor, "k d"]]:
         """Visit each pixel and its neighbours once."""
         (h, w), d, device = inverse.shape, colors.shape[1], colors.device
+        if dithering.serves(colors):
+            return dithering.blurred_moments(colors, inverse, indices, k)
         meetings = torch.zeros(k, k, dtype=torch.int64, device=device)
         sums = torch.zeros(k, d, dtype=torch.int64, device=device)
         with on(device):

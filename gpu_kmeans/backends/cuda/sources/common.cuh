@@ -34,6 +34,8 @@ DEVICE uint64 warp_get(uint64 value, int lane) { return __shfl_sync(~0u, value, 
 DEVICE double warp_get(double value, int lane) { return __shfl_sync(~0u, value, lane); }
 DEVICE void add_to(uint32 *to, uint32 value) { atomicAdd(to, value); }
 DEVICE void add_to(uint64 *to, uint64 value) { atomicAdd(to, value); }
+DEVICE void raise_to(uint32 *of, uint32 value) { atomicMax(of, value); }
+DEVICE void lower_to(uint32 *of, uint32 value) { atomicMin(of, value); }
 DEVICE void set_bits(uint32 *of, uint32 bits) { atomicOr(of, bits); }
 DEVICE uint32 take(uint32 *from, uint32 count) { return atomicAdd(from, count); }
 DEVICE uint32 take_ticket(uint32 *from) { return atomicAdd(from, 1u); }
@@ -78,6 +80,8 @@ DEVICE uint64 warp_get(uint64 value, int) { return value; }
 DEVICE double warp_get(double value, int) { return value; }
 DEVICE void add_to(uint32 *to, uint32 value) { *to += value; }
 DEVICE void add_to(uint64 *to, uint64 value) { *to += value; }
+DEVICE void raise_to(uint32 *of, uint32 value) { *of = value > *of ? value : *of; }
+DEVICE void lower_to(uint32 *of, uint32 value) { *of = value < *of ? value : *of; }
 DEVICE void set_bits(uint32 *of, uint32 bits) { *of |= bits; }
 DEVICE uint32 take(uint32 *from, uint32 count) {
     *from += count;
