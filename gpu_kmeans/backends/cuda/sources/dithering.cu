@@ -15,6 +15,7 @@
 
 const int MOST_ENTRIES = 256;
 const int SLOTS = 8;  // a byte each of the 64 bits of a cell
+const int AT_ONCE = 4;  // of a list, by each lane: reading them takes as long as reading one
 const int BAND = 64;  // rows, as DIFFUSION_ROWS
 const int SPAN = 4;  // pixels of a row between two barriers
 const int LANES = WARP < 4 ? WARP : 4;  // that share the candidates of a pixel
@@ -52,6 +53,13 @@ DEVICE int level_of(uint64 record, int j) {
 }
 
 DEVICE int own_of(uint64 record) { return (int)((uint32)record >> 22) - 1; }
+
+// What a pixel misses: how far its entry lies beyond its colour.
+template <int D> DEVICE uint64 miss_of(uint64 entry, uint64 record) {
+    int missed[4] = {0, 0, 0, 0};
+    for (int j = 0; j < D; j++) missed[j] = one_of(entry, j) - level_of(record, j);
+    return four(missed[0], missed[1], missed[2], missed[3]);
+}
 
 // Where the misses of a row's pixel stand, the columns of which number -2 to w + 1.
 DEVICE int third_of(int w) { return (w + 6) / 3; }
@@ -254,23 +262,31 @@ template <int D, int SHARING> DEVICE int nearest_to(
     const int *target, const uint64 *cells, const uint8 *lists, const uint64 *entries
 ) {
     const int part = lane_index() % SHARING;
-    uint64 cell = cells[cell_of<D>(target)];
+    const uint64 cell = cells[cell_of<D>(target)];
+    const uint32 first = (uint32)cell & 255, second = (uint32)cell >> 8 & 255;
     uint32 least = ~0u;
-    if ((cell & 255) <= (cell >> 8 & 255)) {
 #pragma unroll
-        for (int q = 0; q < SLOTS; q += SHARING) {
-            int c = (int)((uint32)(cell >> (8 * q)) >> (8 * part) & 255);
-            least = lesser(least, key_of<D>(target, entries[c], c));
-        }
-    } else {
-        const uint8 *list = lists + (cell >> 32);
-        const int count = (int)(cell >> 16 & 0xffff);
-        for (int q = part; q < count; q += SHARING)
-            least = lesser(least, key_of<D>(target, entries[list[q]], list[q]));
+    for (int q = 0; q < SLOTS; q += SHARING) {
+        const int c = (int)((uint32)(cell >> (8 * q)) >> (8 * part) & 255);
+        least = lesser(least, key_of<D>(target, entries[c], c));
     }
-    for (int step = SHARING / 2; step; step /= 2)
-        least = lesser(least, warp_get(least, lane_index() ^ step));
-    return (int)(least & 255);
+    if (first > second) {  // seldom: what was found above means nothing
+        const uint8 *list = lists + (cell >> 32);
+        const int count = (int)((uint32)cell >> 16);
+        least = ~0u;
+        for (int start = 0; start < count; start += AT_ONCE * SHARING) {
+#pragma unroll
+            for (int q = 0; q < AT_ONCE; q++) {
+                const int c = list[lesser(start + q * SHARING + part, count - 1)];
+                least = lesser(least, key_of<D>(target, entries[c], c));
+            }
+        }
+    }
+    uint32 of_all = least;
+#pragma unroll
+    for (int step = 1; step < SHARING; step++)  // none waits for another
+        of_all = lesser(of_all, warp_get(least, lane_index() ^ step));
+    return (int)(of_all & 255);
 }
 
 // The column where a row begins a chunk of SPAN pixels: it is SPAN + 1 behind the row above, so
@@ -314,18 +330,22 @@ template <int D> DEVICE void diffuse(
             ahead[i] = record_at(band, rows, w, chunk + 2, thread_index() + i * BAND_THREADS);
         for (int r = 0; r < ROWS_EACH; r++) {
             const int row = thread_index() / LANES + r * (BAND_THREADS / LANES);
-            const uint64 *from = passing[(chunk + 1) % 2][row];
-            uint64 *to = passing[chunk % 2][row + 1];
+            const int first = column_at(chunk, row);
+            uint64 from[SPAN], known[SPAN];  // read before anything is written: all in flight
+            uint8 mine[SPAN / LANES];
 #pragma unroll
             for (int i = 0; i < SPAN; i++) {
-                const int x = column_at(chunk, row) + i;
-                const bool is_inside = row < rows && x >= 0 && x < w;
-                const uint64 record = coming[chunk % 3][row * SPAN + i];
-                const int own = own_of(record);
+                from[i] = passing[(chunk + 1) % 2][row][i];
+                known[i] = coming[chunk % 3][row * SPAN + i];
+            }
+#pragma unroll
+            for (int i = 0; i < SPAN; i++) {
+                const bool is_inside = row < rows && first + i >= 0 && first + i < w;
+                const int own = own_of(known[i]);
                 int target[D];
                 for (int j = 0; j < D; j++) {
                     int right = one_of(from[i], j);
-                    int rest = 16 * level_of(record, j) + 8 + 3 * right + 5 * above[r][j];
+                    int rest = 16 * level_of(known[i], j) + 8 + 3 * right + 5 * above[r][j];
                     int sum = rest + corner[r][j] + 7 * left[r][j];
                     target[j] = lesser(greater(sum >> 4, low[j]), high[j]);
                     corner[r][j] = above[r][j];
@@ -334,22 +354,26 @@ template <int D> DEVICE void diffuse(
                 int chosen = nearest_to<D, LANES>(target, cells, lists, entries);
                 if (own >= 0) chosen = own;
                 const uint64 entry = entries[chosen];
-                int missed[4] = {0, 0, 0, 0}, error[4] = {0, 0, 0, 0};
+                int error[4] = {0, 0, 0, 0};
                 for (int j = 0; j < D; j++) {
-                    int level = one_of(entry, j);
-                    missed[j] = level - level_of(record, j);
-                    if (is_inside && own < 0)
-                        error[j] = ((target[j] - level) * share + HALF) >> SHARE_BITS;
+                    int missed = target[j] - one_of(entry, j);
+                    if (is_inside && own < 0) error[j] = (missed * share + HALF) >> SHARE_BITS;
                     left[r][j] = error[j];
                 }
-                if (part == 0) to[i] = four(error[0], error[1], error[2], error[3]);
-                if (is_inside && part == i % LANES) {
-                    const int64 y = top + row;
-                    indices[y * w + x] = (uint8)chosen;
-                    if (sweeps)
-                        misses[(y + 2) * 3 * third + column_of(x, third)] =
-                            four(missed[0], missed[1], missed[2], missed[3]);
+                if (part == i % LANES) {
+                    passing[chunk % 2][row + 1][i] = four(error[0], error[1], error[2], error[3]);
+                    mine[i / LANES] = (uint8)chosen;
                 }
+            }
+#pragma unroll
+            for (int i = part; i < SPAN; i += LANES) {
+                const int x = first + i;
+                if (row >= rows || x < 0 || x >= w) continue;
+                const int64 y = top + row;
+                indices[y * w + x] = mine[i / LANES];
+                if (sweeps)
+                    misses[(y + 2) * 3 * third + column_of(x, third)] =
+                        miss_of<D>(entries[mine[i / LANES]], coming[chunk % 3][row * SPAN + i]);
             }
         }
         for (int i = 0; i < LOADS_EACH; i++) {
@@ -418,11 +442,8 @@ template <int D> DEVICE void reconsider(
                 target[j] = lesser(greater(wanted, low_of(box, j)), high_of(box, j));
             }
             const int chosen = nearest_to<D, 1>(target, cells, lists, entries);
-            int missed[4] = {0, 0, 0, 0};
-            for (int j = 0; j < D; j++)
-                missed[j] = one_of(entries[chosen], j) - level_of(record, j);
             indices[y * w + x] = (uint8)chosen;
-            line[column_of(x, third)] = four(missed[0], missed[1], missed[2], missed[3]);
+            line[column_of(x, third)] = miss_of<D>(entries[chosen], record);
         }
     }
 }
