@@ -28,7 +28,6 @@ References:
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -43,20 +42,22 @@ from gpu_kmeans.backends import (
     Breath,
     Problems,
     cell_kernels,
+    diffusion_kernels,
     dither_kernels,
     fixed_point,
     kernels,
+    moment_kernels,
     quality_kernels,
     search_kernels,
     thrift_kernels,
 )
 from gpu_kmeans.backends.layouts import Layout, four_rows
+from gpu_kmeans.backends.pixel_work import PixelWork, four_columns
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
 from gpu_kmeans.backends.threads import parallel
 from gpu_kmeans.histogram import FINEST_CELLS
 
 CHUNK_PIXELS = 1 << 18
-LISTED_CANDIDATES = 1 << 19  # 2 MB a thread; where that is full, all entries are compared
 MEETING_PIXELS = 1 << 24  # whose meetings surely fit in 32 bits
 PRUNED_DIMENSIONS = 4  # a box of 64 neighbours prunes little in more
 
@@ -274,27 +275,26 @@ class CpuBackend:
         sweeps: int,
     ) -> UInt8[Tensor, "h w"]:
         """Diffuse errors, the bands side by side; then take every third row at a time."""
-        (h, w), d = inverse.shape, colors.shape[1]
-        work, entries = _PixelWork.of(colors, palette), own.numpy().astype(np.int16)
-        given = (work.table, entries, inverse.numpy(), work.palette, work.box, work.grid)
-        indices = np.empty((h, w), np.uint8)
-        misses = np.zeros((h + 4 if sweeps else 0, d, w + 4), np.int16)
+        work, kept = PixelWork.of(colors, palette), own.numpy().astype(np.int16)
+        (h, w), places = inverse.shape, inverse.numpy()
+        indices, planes = np.empty((h, w), np.uint8), work.new_planes(h if sweeps else 0, w)
         bands, thirds = _row_chunks(h, DIFFUSION_ROWS), _row_chunks(h, 1)
         lists = [work.new_lists() for _ in range(max(len(bands), len(thirds)))]
+        given = (work.palette, work.limits, work.grid)
 
         def diffuse(i: int) -> None:
-            share = fixed_point(strength)
-            dither_kernels.diffuse(*given, share, bands[i], indices, misses, *lists[i])
+            of_band = (fixed_point(strength), bands[i], indices, planes, *lists[i])
+            diffusion_kernels.diffuse(work.table, kept, places, *given, *of_band)
 
         def reconsider(phase: int, i: int) -> None:
-            dither_kernels.reconsider(
-                *given[1:], share, phase, thirds[i], indices, misses, *lists[i]
-            )
+            share = fixed_point(strength / BLUR[2] ** 2)
+            dither_kernels.reconsider(*given, share, phase, thirds[i], w, planes, *lists[i])
 
         parallel(diffuse, range(len(bands)))
-        share = fixed_point(strength / BLUR[2] ** 2)
         for phase in (*range(3),) * sweeps:
             parallel(functools.partial(reconsider, phase), range(len(thirds)))
+        if sweeps:
+            dither_kernels.interleave(planes[2], indices)
         return torch.from_numpy(indices)
 
     def blurred_moments(
@@ -305,13 +305,12 @@ class CpuBackend:
         k: int,
     ) -> tuple[Int[Tensor, "k k"], Int[Tensor, "k d"]]:
         """Visit each pixel and half of its neighbours once."""
-        table, places, entries = _four_columns(colors), inverse.numpy(), indices.numpy()
-        blur, d = np.array(BLUR), colors.shape[1]
+        table, places, entries = four_columns(colors), inverse.numpy(), indices.numpy()
         chunks = _row_chunks(len(entries), 1, max(1, MEETING_PIXELS // entries.shape[1]))
 
         def count(rows: tuple[int, int]) -> tuple[np.ndarray, ...]:
-            sums = dither_kernels.sum_blurred(table, places, entries, k, blur, d, rows)
-            return (*dither_kernels.count_meetings(entries, k, blur, rows), sums)
+            sums = moment_kernels.sum_blurred(table, places, entries, k, colors.shape[1], rows)
+            return (*moment_kernels.count_meetings(entries, k, rows), sums)
 
         parts = zip(*parallel(count, chunks), strict=True)
         meetings, counts, sums = (np.sum(part, axis=0) for part in parts)
@@ -330,7 +329,7 @@ class CpuBackend:
     ) -> UInt8[Tensor, "h w"]:
         """Price the pixels, then take every second one at a time, bands of rows side by side."""
         places, own = inverse.numpy(), labels.numpy().astype(np.int16)
-        table, entries, near = _four_columns(colors), _four_columns(palette), own[places]
+        table, entries, near = four_columns(colors), four_columns(palette), own[places]
         (h, w), prices = places.shape, np.empty(places.shape, np.int64)
         chosen, chunks = np.pad(near, 1, constant_values=-1), _row_chunks(len(places), 1)
         changed = np.zeros((h + 2, w + 2), np.uint8)
@@ -367,37 +366,6 @@ class CpuBackend:
         return whole, half
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PixelWork:
-    """What the loops over pixels take, in the layout they like."""
-
-    table: np.ndarray  # colours (n, 4)
-    palette: np.ndarray  # (k, 4)
-    box: np.ndarray
-    grid: np.ndarray
-    cells: int
-
-    @classmethod
-    def of(cls, colors: Tensor, palette: Tensor) -> "_PixelWork":
-        table = _four_columns(colors)
-        # Column by column: along axis 0 of the table both together took 30 ms for 900 thousand.
-        box = np.array([(column.min(), column.max()) for column in table.T], np.int64).T
-        for shift in range(dither_kernels.FINEST_SHIFT, 12):
-            first, last = box >> shift
-            counts = last - first + 1
-            if counts.prod() <= dither_kernels.MOST_CELLS:
-                break
-        steps = np.append(np.cumprod(counts[:0:-1])[::-1], 1)
-        grid = np.array([*steps, (first * steps).sum(), shift])
-        cells, entries = int(counts.prod()), _four_columns(palette)
-        return cls(table=table, palette=entries, box=box, grid=grid, cells=cells)
-
-    def new_lists(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Make room for the candidates of each cell, for one thread; none are listed yet."""
-        starts = np.full(self.cells, -1, np.int32)
-        return starts, np.empty(LISTED_CANDIDATES, np.int32), np.zeros(1, np.int64)
-
-
 def _layouts_of(problems: Problems) -> list[Layout]:
     return cast("list[Layout]", problems.layout)
 
@@ -412,14 +380,6 @@ def _search_arguments(problem: Problems, centroids: Tensor) -> tuple[object, ...
 def _plan_arguments(problem: Problems, plan: Breath) -> tuple[object, ...]:
     steps = (plan.steps_in, plan.steps_out, plan.still, plan.reach)
     return plan.extra, plan.luck, problem.points.shape[1], *steps
-
-
-def _four_columns(values: Tensor) -> np.ndarray:
-    """Lay whole numbers (n, d) up to 2040 out as int16 (n, 4), missing dimensions 0."""
-    columns = np.zeros((len(values), 4), np.int16)
-    for j, column in enumerate(values.numpy().T):  # row by row takes twice as long
-        columns[:, j] = column
-    return columns
 
 
 @functools.cache

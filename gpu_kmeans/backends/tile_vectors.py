@@ -12,17 +12,36 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from gpu_kmeans.backends.instructions import (
+    HALF,
+    HALVES,
+    LANES,
+    LONG,
+    WIDE,
+    WORD,
+    WORDS,
+    data_of,
+    i32,
+    i64,
+    larger,
+    load,
+    pair_products,
+    reduce_lanes,
+    same,
+    shuffled,
+    smaller,
+    splat,
+    splat_pair,
+    store,
+    undefined,
+)
+
 TILE = 64
 BLOCK = 16  # candidates side by side
-LANES = 8  # points side by side, half of those that are loaded at a time
 FAR = 16_000  # coordinate of candidates that fill up a block: they never win and bound nothing
 
-_HALF, _WORD, _LONG = ir.IntType(16), ir.IntType(32), ir.IntType(64)
-_BLOCK, _BLOCK_PAIRS = ir.VectorType(_WORD, BLOCK), ir.VectorType(_HALF, 2 * BLOCK)
-_WORDS = ir.VectorType(_WORD, LANES)
-_WIDE = ir.VectorType(_WORD, 2 * LANES)
-_HALVES = ir.VectorType(_HALF, 2 * LANES)
-_LONGS, _FOUR = ir.VectorType(_LONG, LANES), ir.VectorType(_LONG, 4)
+_BLOCK, _BLOCK_PAIRS = ir.VectorType(WORD, BLOCK), ir.VectorType(HALF, 2 * BLOCK)
+_LONGS, _FOUR = ir.VectorType(LONG, LANES), ir.VectorType(LONG, 4)
 _LOW = [0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27]  # as processors interleave
 _HIGH = [lane + 4 for lane in _LOW]
 _IN_ORDER = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15]  # of _LOW's, then _HIGH's points
@@ -39,16 +58,16 @@ def bound_box(_context, c01, c23, blocks, boxes, box, near, far):
 
 
 def _bound_box(context, builder, signature, arguments):
-    c01, c23, boxes, near, far = _data(context, builder, signature, arguments, (0, 1, 3, 5, 6))
+    c01, c23, boxes, near, far = data_of(context, builder, signature, arguments, (0, 1, 3, 5, 6))
     corners = _corners(builder, boxes, arguments[4])
-    least = cgutils.alloca_once_value(builder, _same(_BLOCK, 2**31 - 1))
+    least = cgutils.alloca_once_value(builder, same(_BLOCK, 2**31 - 1))
     with cgutils.for_range(builder, arguments[2]) as loop:
-        first = builder.mul(loop.index, _long(BLOCK))
+        first = builder.mul(loop.index, i64(BLOCK))
         shorter, longer = _bounds(builder, c01, c23, first, corners)
-        _store(builder, near, first, shorter)
-        _store(builder, far, first, longer)
-        builder.store(_smaller(builder, longer, builder.load(least)), least)
-    return _reduce(builder, "smin", builder.load(least))
+        store(builder, near, first, shorter)
+        store(builder, far, first, longer)
+        builder.store(smaller(builder, longer, builder.load(least)), least)
+    return reduce_lanes(builder, "smin", builder.load(least))
 
 
 def _bounds(builder, c01, c23, first, corners):
@@ -57,11 +76,11 @@ def _bounds(builder, c01, c23, first, corners):
     for c, low, high in ((c01, low01, high01), (c23, low23, high23)):
         at = _load_pairs(builder, c, first)
         below, above = builder.sub(low, at), builder.sub(at, high)
-        nothing = _same(_BLOCK_PAIRS, 0)
-        outside = _larger(builder, _larger(builder, below, above), nothing)
-        across = _smaller(builder, below, above)  # its sign is of no consequence
-        shorter.append(_products(builder, outside, outside))
-        longer.append(_products(builder, across, across))
+        nothing = same(_BLOCK_PAIRS, 0)
+        outside = larger(builder, larger(builder, below, above), nothing)
+        across = smaller(builder, below, above)  # its sign is of no consequence
+        shorter.append(pair_products(builder, outside, outside))
+        longer.append(pair_products(builder, across, across))
     return builder.add(*shorter), builder.add(*longer)
 
 
@@ -72,9 +91,9 @@ def near_enough(_context, near, block, bound):
 
 
 def _near_enough(context, builder, signature, arguments):
-    (near,) = _data(context, builder, signature, arguments, (0,))
-    found = _load(builder, near, builder.mul(arguments[1], _long(BLOCK)), _BLOCK)
-    bound = _splat(builder, arguments[2], _BLOCK)
+    (near,) = data_of(context, builder, signature, arguments, (0,))
+    found = load(builder, near, builder.mul(arguments[1], i64(BLOCK)), _BLOCK)
+    bound = splat(builder, arguments[2], _BLOCK)
     return _bits(builder, builder.icmp_signed("<=", found, bound))
 
 
@@ -85,8 +104,8 @@ def undominated(_context, c01, c23, block, best, boxes, box):
 
 
 def _undominated(context, builder, signature, arguments):
-    c01, c23, boxes = _data(context, builder, signature, arguments, (0, 1, 4))
-    first, corners = builder.mul(arguments[2], _long(BLOCK)), _corners(builder, boxes, arguments[5])
+    c01, c23, boxes = data_of(context, builder, signature, arguments, (0, 1, 4))
+    first, corners = builder.mul(arguments[2], i64(BLOCK)), _corners(builder, boxes, arguments[5])
     return _bits(builder, _competes(builder, c01, c23, first, arguments[3], corners))
 
 
@@ -99,13 +118,13 @@ def _competes(builder, c01, c23, first, best, corners):
     parts = []
     for c, low, high in ((c01, low01, high01), (c23, low23, high23)):
         at = _load_pairs(builder, c, first)
-        other = _splat_pair(builder, builder.load(builder.gep(c, [best])), _BLOCK)
+        other = splat_pair(builder, builder.load(builder.gep(c, [best])), _BLOCK)
         apart = builder.sub(at, other)
-        is_above = builder.icmp_signed(">", apart, _same(_BLOCK_PAIRS, 0))
+        is_above = builder.icmp_signed(">", apart, same(_BLOCK_PAIRS, 0))
         corner = builder.select(is_above, high, low)
         both = builder.sub(builder.add(at, other), builder.add(corner, corner))
-        parts.append(_products(builder, apart, both))
-    return builder.icmp_signed("<=", builder.add(*parts), _same(_BLOCK, 0))
+        parts.append(pair_products(builder, apart, both))
+    return builder.icmp_signed("<=", builder.add(*parts), same(_BLOCK, 0))
 
 
 @intrinsic
@@ -115,10 +134,10 @@ def prune_block(_context, c01, c23, boxes, box):
 
 
 def _prune_block(context, builder, signature, arguments):
-    c01, c23, boxes = _data(context, builder, signature, arguments, (0, 1, 2))
-    corners, first = _corners(builder, boxes, arguments[3]), _long(0)
+    c01, c23, boxes = data_of(context, builder, signature, arguments, (0, 1, 2))
+    corners, first = _corners(builder, boxes, arguments[3]), i64(0)
     near, far = _bounds(builder, c01, c23, first, corners)
-    bound = _splat(builder, _reduce(builder, "smin", far), _BLOCK)
+    bound = splat(builder, reduce_lanes(builder, "smin", far), _BLOCK)
     best = _count_zeros(builder, _bits(builder, builder.icmp_signed("<=", far, bound)))
     competes = _competes(builder, c01, c23, first, best, corners)
     return _bits(builder, builder.and_(competes, builder.icmp_signed("<=", near, bound)))
@@ -159,7 +178,7 @@ def name_two_nearest(_context, halves, tile, fourth, m01, m23, squares, count, n
 
 
 def _name_two_nearest(context, builder, signature, arguments):
-    (gaps,) = _data(context, builder, signature, arguments, (8,))
+    (gaps,) = data_of(context, builder, signature, arguments, (8,))
     _compare(context, builder, signature, arguments, gaps)
     return context.get_dummy_value()
 
@@ -167,28 +186,30 @@ def _name_two_nearest(context, builder, signature, arguments):
 def _compare(context, builder, signature, arguments, gaps):
     """Sixteen points at a time, in two vectors; all candidates for these, one after the other."""
     tile, fourth, count = arguments[1], arguments[2], arguments[6]
-    arrays = _data(context, builder, signature, arguments, (0, 3, 4, 5, 7))
+    arrays = data_of(context, builder, signature, arguments, (0, 3, 4, 5, 7))
     halves, m01, m23, squares, names = arrays
-    most = _same(_WORDS, 2**31 - 1)
+    most = same(WORDS, 2**31 - 1)
     kept = [
-        [cgutils.alloca_once(builder, _WORDS) for _ in range(3)] for _ in range(2)
+        [cgutils.alloca_once(builder, WORDS) for _ in range(3)] for _ in range(2)
     ]  # smallest, its name, second
     for group in range(0, TILE, 2 * LANES):
         x, y, z, u = _coordinates(builder, halves, tile, fourth, group)
         pairs = []
         for order, own in zip((_LOW, _HIGH), kept, strict=True):
-            pairs.append((_shuffled(builder, x, y, order), _shuffled(builder, z, u, order)))
+            pairs.append((shuffled(builder, x, y, order), shuffled(builder, z, u, order)))
             builder.store(most, own[0])
-            builder.store(_same(_WORDS, 0), own[1])
+            builder.store(same(WORDS, 0), own[1])
             builder.store(most, own[2])
         with cgutils.for_range(builder, count) as loop:
             q = loop.index
-            p01 = _splat_pair(builder, builder.load(builder.gep(m01, [q])))
-            p23 = _splat_pair(builder, builder.load(builder.gep(m23, [q])))
-            square = _splat(builder, builder.load(builder.gep(squares, [q])))
-            name = _splat(builder, builder.trunc(q, _WORD))
+            p01 = splat_pair(builder, builder.load(builder.gep(m01, [q])))
+            p23 = splat_pair(builder, builder.load(builder.gep(m23, [q])))
+            square = splat(builder, builder.load(builder.gep(squares, [q])))
+            name = splat(builder, builder.trunc(q, WORD))
             for (v01, v23), (smallest, nearest, second) in zip(pairs, kept, strict=True):
-                products = builder.add(_products(builder, v01, p01), _products(builder, v23, p23))
+                products = builder.add(
+                    pair_products(builder, v01, p01), pair_products(builder, v23, p23)
+                )
                 distance, least = builder.add(products, square), builder.load(smallest)
                 is_less = builder.icmp_signed("<", distance, least)
                 if gaps is not None:
@@ -199,12 +220,12 @@ def _compare(context, builder, signature, arguments, gaps):
                 builder.store(builder.select(is_less, distance, least), smallest)
                 builder.store(builder.select(is_less, name, builder.load(nearest)), nearest)
         both = (builder.load(own[1]) for own in kept)
-        found = builder.trunc(_shuffled(builder, *both, _IN_ORDER), _HALVES)
-        _store(builder, names, _long(group), found)
+        found = builder.trunc(shuffled(builder, *both, _IN_ORDER), HALVES)
+        store(builder, names, i64(group), found)
         if gaps is not None:
             apart = [builder.sub(builder.load(own[2]), builder.load(own[0])) for own in kept]
-            whole = _shuffled(builder, *apart, _IN_ORDER)
-            _store(builder, gaps, _long(group), whole)
+            whole = shuffled(builder, *apart, _IN_ORDER)
+            store(builder, gaps, i64(group), whole)
 
 
 @intrinsic
@@ -218,12 +239,12 @@ def add_named(_context, halves, tile, fourth, weights, names, name, added):
 
 
 def _add_named(context, builder, signature, arguments):
-    halves, names, added = _data(context, builder, signature, arguments, (0, 4, 6))
+    halves, names, added = data_of(context, builder, signature, arguments, (0, 4, 6))
     is_own = _are_named(builder, names, arguments[5])
     totals = _sum_named(builder, halves, arguments[1], arguments[2], arguments[3], is_own)
     for j, total in enumerate(totals):
-        whole = _reduce(builder, "add", builder.sext(total, _LONGS))
-        builder.store(whole, builder.gep(added, [_long(j)]))
+        whole = reduce_lanes(builder, "add", builder.sext(total, _LONGS))
+        builder.store(whole, builder.gep(added, [i64(j)]))
     return context.get_dummy_value()
 
 
@@ -238,26 +259,26 @@ def move_named(_context, halves, tile, fourth, weights, names, name, left, table
 
 
 def _move_named(context, builder, signature, arguments):
-    tile, fourth, row = arguments[1], arguments[2], builder.mul(arguments[8], _long(8))
-    halves, names, left, table = _data(context, builder, signature, arguments, (0, 4, 6, 7))
+    tile, fourth, row = arguments[1], arguments[2], builder.mul(arguments[8], i64(8))
+    halves, names, left, table = data_of(context, builder, signature, arguments, (0, 4, 6, 7))
     is_own = _are_named(builder, names, arguments[5])
     flags = functools.reduce(builder.or_, is_own)
-    has_any = builder.icmp_unsigned("!=", builder.bitcast(flags, _HALF), ir.Constant(_HALF, 0))
+    has_any = builder.icmp_unsigned("!=", builder.bitcast(flags, HALF), ir.Constant(HALF, 0))
     with builder.if_then(has_any):
         *four, fifth = _sum_named(builder, halves, tile, fourth, arguments[3], is_own)
         pairs = [_added_pairs(builder, *four[:2]), _added_pairs(builder, *four[2:])]
         both = _added_pairs(builder, *pairs)  # each column twice: of the low lanes, of the high
         ends = (
-            builder.shuffle_vector(both, both, ir.Constant(ir.VectorType(_WORD, 4), list(lanes)))
+            builder.shuffle_vector(both, both, ir.Constant(ir.VectorType(WORD, 4), list(lanes)))
             for lanes in (range(4), range(4, 8))
         )
         moved = builder.sext(builder.add(*ends), _FOUR)
         _change(builder, table, row, moved, builder.add)
-        _change(builder, left, _long(0), moved, builder.sub)
-        with builder.if_then(builder.icmp_signed(">=", fourth, _long(0))):
-            last = builder.sext(_reduce(builder, "add", fifth), _LONG)
-            for data, at, change in ((table, row, builder.add), (left, _long(0), builder.sub)):
-                place = builder.gep(data, [builder.add(at, _long(4))])
+        _change(builder, left, i64(0), moved, builder.sub)
+        with builder.if_then(builder.icmp_signed(">=", fourth, i64(0))):
+            last = builder.sext(reduce_lanes(builder, "add", fifth), LONG)
+            for data, at, change in ((table, row, builder.add), (left, i64(0), builder.sub)):
+                place = builder.gep(data, [builder.add(at, i64(4))])
                 builder.store(change(builder.load(place), last), place)
     return context.get_dummy_value()
 
@@ -269,148 +290,74 @@ def add_row(_context, table, row, sums, tile):
 
 
 def _add_row(context, builder, signature, arguments):
-    table, sums = _data(context, builder, signature, arguments, (0, 2))
-    to, of = (builder.mul(arguments[i], _long(8)) for i in (1, 3))
-    _change(builder, table, to, _load(builder, sums, of, _FOUR), builder.add)
-    place = builder.gep(table, [builder.add(to, _long(4))])
-    last = builder.load(builder.gep(sums, [builder.add(of, _long(4))]))
+    table, sums = data_of(context, builder, signature, arguments, (0, 2))
+    to, of = (builder.mul(arguments[i], i64(8)) for i in (1, 3))
+    _change(builder, table, to, load(builder, sums, of, _FOUR), builder.add)
+    place = builder.gep(table, [builder.add(to, i64(4))])
+    last = builder.load(builder.gep(sums, [builder.add(of, i64(4))]))
     builder.store(builder.add(builder.load(place), last), place)
     return context.get_dummy_value()
 
 
 def _are_named(builder, names, name):
-    wanted = builder.insert_element(_undefined(_HALVES), builder.trunc(name, _HALF), _word(0))
-    wanted = builder.shuffle_vector(wanted, wanted, _same(_WIDE, 0))
+    wanted = builder.insert_element(undefined(HALVES), builder.trunc(name, HALF), i32(0))
+    wanted = builder.shuffle_vector(wanted, wanted, same(WIDE, 0))
     groups = range(0, TILE, 2 * LANES)
     return [
-        builder.icmp_signed("==", _load(builder, names, _long(group), _HALVES), wanted)
+        builder.icmp_signed("==", load(builder, names, i64(group), HALVES), wanted)
         for group in groups
     ]
 
 
 def _sum_named(builder, halves, tile, fourth, weights, is_own):
     """Return weighted sums of coordinates 0 to 2, mass, coordinate 3, each in eight parts."""
-    totals = [_same(_WORDS, 0)] * 5
+    totals = [same(WORDS, 0)] * 5
     for own, group in zip(is_own, range(0, TILE, 2 * LANES), strict=True):
-        weight = _load(builder, halves, builder.add(weights, _long(group)), _HALVES)
-        weight = builder.select(own, weight, _same(_HALVES, 0))
+        weight = load(builder, halves, builder.add(weights, i64(group)), HALVES)
+        weight = builder.select(own, weight, same(HALVES, 0))
         x, y, z, u = _coordinates(builder, halves, tile, fourth, group)
-        for j, column in enumerate((x, y, z, _same(_HALVES, 1), u)):
-            totals[j] = builder.add(totals[j], _products(builder, column, weight))
+        for j, column in enumerate((x, y, z, same(HALVES, 1), u)):
+            totals[j] = builder.add(totals[j], pair_products(builder, column, weight))
     return totals
 
 
 def _added_pairs(builder, a, b):
     """Return sums of neighbours, a's and b's by turns of two, as processors add them."""
     even = [0, 2, 8, 10, 4, 6, 12, 14]
-    sides = (_shuffled(builder, a, b, [lane + odd for lane in even]) for odd in range(2))
+    sides = (shuffled(builder, a, b, [lane + odd for lane in even]) for odd in range(2))
     return builder.add(*sides)
 
 
 def _change(builder, data, first, vector, operation):
-    _store(builder, data, first, operation(_load(builder, data, first, vector.type), vector))
+    store(builder, data, first, operation(load(builder, data, first, vector.type), vector))
 
 
 def _coordinates(builder, halves, tile, fourth, group):
     """Return four vectors of sixteen coordinates; nothing is read where there is no fourth."""
     rows = [
-        _load(builder, halves, builder.add(tile, _long(row * TILE + group)), _HALVES)
+        load(builder, halves, builder.add(tile, i64(row * TILE + group)), HALVES)
         for row in range(3)
     ]
-    has_fourth = builder.icmp_signed(">=", fourth, _long(0))
-    at = builder.add(builder.select(has_fourth, fourth, tile), _long(group))
-    row = _load(builder, halves, at, _HALVES)
-    return (*rows, builder.select(has_fourth, row, _same(_HALVES, 0)))
+    has_fourth = builder.icmp_signed(">=", fourth, i64(0))
+    at = builder.add(builder.select(has_fourth, fourth, tile), i64(group))
+    row = load(builder, halves, at, HALVES)
+    return (*rows, builder.select(has_fourth, row, same(HALVES, 0)))
 
 
 def _corners(builder, boxes, box):
     """Return the low corner's pairs and the high corner's, each in every lane."""
-    first = builder.mul(box, _long(4))
-    words = (builder.load(builder.gep(boxes, [builder.add(first, _long(i))])) for i in range(4))
-    return [_splat_pair(builder, word, _BLOCK) for word in words]
-
-
-def _products(builder, a, b):
-    """Return the sums of the products of pairs: one instruction, where there is one."""
-    count = a.type.count // 2
-    kind, wide = ir.VectorType(_WORD, count), ir.VectorType(_WORD, 2 * count)
-    products = builder.mul(builder.sext(a, wide), builder.sext(b, wide))
-    halves = (ir.Constant(kind, [2 * lane + half for lane in range(count)]) for half in range(2))
-    return builder.add(
-        *(builder.shuffle_vector(products, _undefined(wide), half) for half in halves)
-    )
-
-
-def _larger(builder, a, b):
-    return builder.select(builder.icmp_signed(">", a, b), a, b)
-
-
-def _smaller(builder, a, b):
-    return builder.select(builder.icmp_signed("<", a, b), a, b)
+    first = builder.mul(box, i64(4))
+    words = (builder.load(builder.gep(boxes, [builder.add(first, i64(i))])) for i in range(4))
+    return [splat_pair(builder, word, _BLOCK) for word in words]
 
 
 def _bits(builder, flags):
-    return builder.zext(builder.bitcast(flags, ir.IntType(flags.type.count)), _LONG)
+    return builder.zext(builder.bitcast(flags, ir.IntType(flags.type.count)), LONG)
 
 
 def _count_zeros(builder, bits):
     return builder.cttz(bits, ir.Constant(ir.IntType(1), 1))
 
 
-def _reduce(builder, operation, vector):
-    kind = vector.type
-    letter = f"v{kind.count}i{kind.element.width}"
-    function = ir.FunctionType(kind.element, [kind])
-    name = f"llvm.vector.reduce.{operation}.{letter}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [vector])
-
-
-def _shuffled(builder, a, b, order):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_WORD, len(order)), order))
-
-
-def _splat(builder, word, kind=_WORDS):
-    one = builder.insert_element(_undefined(kind), word, _word(0))
-    return builder.shuffle_vector(one, one, _same(ir.VectorType(_WORD, kind.count), 0))
-
-
-def _splat_pair(builder, word, kind=_WORDS):
-    pairs = ir.VectorType(_HALF, 2 * kind.count)
-    return builder.bitcast(_splat(builder, word, kind), pairs)
-
-
 def _load_pairs(builder, data, first):
-    return builder.bitcast(_load(builder, data, first, _BLOCK), _BLOCK_PAIRS)
-
-
-def _data(context, builder, signature, arguments, which):
-    """Return where the arrays among the arguments begin."""
-    return [
-        context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in which
-    ]
-
-
-def _load(builder, data, first, kind):
-    place = builder.bitcast(builder.gep(data, [first]), kind.as_pointer())
-    return builder.load(place, align=kind.element.width // 8)
-
-
-def _store(builder, data, first, vector):
-    place = builder.bitcast(builder.gep(data, [first]), vector.type.as_pointer())
-    builder.store(vector, place, align=vector.type.element.width // 8)
-
-
-def _same(kind, value):
-    return ir.Constant(kind, [value] * kind.count)
-
-
-def _undefined(kind):
-    return ir.Constant(kind, ir.Undefined)
-
-
-def _word(value):
-    return ir.Constant(_WORD, value)
-
-
-def _long(value):
-    return ir.Constant(_LONG, value)
+    return builder.bitcast(load(builder, data, first, _BLOCK), _BLOCK_PAIRS)

@@ -1,0 +1,83 @@
+"""What the palette's next move is computed from, compiled by numba: who lies about whom.
+
+All numbers are whole, so that no order of operations matters. Colours come as rows of four int16,
+missing dimensions 0.
+"""
+
+from typing import no_type_check
+
+import numpy as np
+from numba import njit
+
+from gpu_kmeans.backends import BLUR
+
+_FAR, _NEAR, _MIDDLE = (np.int32(BLUR[i]) for i in range(3))
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def count_meetings(indices, k, rows):
+    """Return how much of each entry lies about each other (k, k), and the pixels of each (k,).
+
+    Of each pair of pixels only one way is counted: the caller adds the transpose, but not of the
+    diagonal of pixels with themselves, which is returned by itself. Up to 2^24 pixels. Two tables
+    by turns, as in flat areas one sum would wait for the last.
+    """
+    h, w = indices.shape
+    tables, counts = np.zeros((2, k, k + 1), np.int32), np.zeros(k, np.int64)
+    lines = np.full((3, w + 4), k, np.int16)  # beyond the edges lies an entry that is nobody's
+    here, below, lowest = lines[0], lines[1], lines[2]
+    for y in range(rows[0], rows[1]):
+        for v in range(3):
+            lines[v, 2 : w + 2] = k
+            if y + v < h:
+                lines[v, 2 : w + 2] = indices[y + v]
+        for x in range(np.uint64(w)):
+            entry = np.uint64(here[x + 2])
+            counts[entry] += 1
+            about = tables[x & 1, entry]
+            about[np.uint64(here[x + 3])] += _MIDDLE * _NEAR
+            about[np.uint64(here[x + 4])] += _MIDDLE * _FAR
+            about[np.uint64(below[x])] += _NEAR * _FAR
+            about[np.uint64(below[x + 1])] += _NEAR * _NEAR
+            about[np.uint64(below[x + 2])] += _MIDDLE * _NEAR
+            about[np.uint64(below[x + 3])] += _NEAR * _NEAR
+            about[np.uint64(below[x + 4])] += _NEAR * _FAR
+            about[np.uint64(lowest[x])] += _FAR * _FAR
+            about[np.uint64(lowest[x + 1])] += _NEAR * _FAR
+            about[np.uint64(lowest[x + 2])] += _MIDDLE * _FAR
+            about[np.uint64(lowest[x + 3])] += _NEAR * _FAR
+            about[np.uint64(lowest[x + 4])] += _FAR * _FAR
+    return (tables[0] + tables[1])[:, :k].astype(np.int64), counts
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def sum_blurred(table, inverse, indices, k, dimensions, rows):
+    """Return the sums (k, d) of the blurred picture's colours at the pixels of each entry."""
+    h, w = inverse.shape
+    sums = np.zeros((k, dimensions), np.int64)
+    recent = np.zeros((5, dimensions, w + 4), np.int16)  # rows, of which each is read once
+    column, blurred = np.empty(w + 4, np.int32), np.empty(w, np.int32)
+    for y in range(rows[0] - 2, rows[1] + 2):
+        if not 0 <= y < h:
+            recent[y % 5] = 0
+        else:
+            for x in range(w):
+                color = np.uint64(inverse[y, x])
+                for j in range(dimensions):
+                    recent[y % 5, j, x + 2] = table[color, j]
+        if y - 2 < rows[0]:
+            continue
+        for j in range(dimensions):
+            a, b, c = recent[(y + 1) % 5, j], recent[(y + 2) % 5, j], recent[(y + 3) % 5, j]
+            d, e = recent[(y + 4) % 5, j], recent[y % 5, j]
+            for x in range(w + 4):
+                far, near = np.int32(a[x]) + np.int32(e[x]), np.int32(b[x]) + np.int32(d[x])
+                column[x] = _FAR * far + _NEAR * near + _MIDDLE * np.int32(c[x])
+            for x in range(w):
+                far, near = column[x] + column[x + 4], column[x + 1] + column[x + 3]
+                blurred[x] = _FAR * far + _NEAR * near + _MIDDLE * column[x + 2]
+            for x in range(w):
+                sums[np.uint64(indices[y - 2, x]), j] += blurred[x]
+    return sums
