@@ -78,7 +78,7 @@ def create_app(
     engine = batcher = None
     if compute is None:
         engine = Engine(settings.backend, niceness=_NICENESS)
-        batcher = _batcher(engine, settings)
+        batcher = _batcher(engine, settings, lambda: admission.jobs > 1)
         compute = batcher.submit
     app = FastAPI(
         title="gpu-kmeans",
@@ -127,7 +127,9 @@ def create_app(
     return app
 
 
-def _batcher(engine: Engine, settings: Settings) -> Batcher[Job[Any]]:
+def _batcher(
+    engine: Engine, settings: Settings, has_company: Callable[[], bool]
+) -> Batcher[Job[Any]]:
     return Batcher(
         engine.compute,
         pixels_of,
@@ -135,6 +137,7 @@ def _batcher(engine: Engine, settings: Settings) -> Batcher[Job[Any]]:
         max_batch_jobs=engine.max_batch_jobs,
         max_batch_pixels=settings.max_batch_pixels,
         wait_s=settings.batch_wait_timeout_s,
+        has_company=has_company,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 __all__ = ["LENGTH", "PipedProcess", "ProcessDiedError"]
 
 LENGTH = struct.Struct(">Q")
+_PIPE_BYTES = 1 << 20  # where the system lets us: a picture in two pieces, not twenty
 _ROOT = Path(__file__).parents[1]
 
 
@@ -35,6 +36,7 @@ class PipedProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
+            pipesize=_PIPE_BYTES,
             env=_environment(kept),
             start_new_session=True,  # a terminal's interrupt is for the parent
         )

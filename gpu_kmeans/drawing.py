@@ -104,14 +104,21 @@ def _working_shape(histogram: Histogram) -> tuple[int, int]:
     return int(histogram.counts.sum()), histogram.colors.shape[1]
 
 
-def nearest_entries(engine: Backend, histogram: Histogram, palette: Palette, space: str) -> Tensor:
+def nearest_entries(
+    engine: Backend,
+    histogram: Histogram,
+    palette: Palette,
+    space: str,
+    labels: Tensor | None = None,
+) -> Tensor:
     """Find each colour's nearest entry; the same colour, where the palette has it, always wins.
 
     Without that, colours that share a place on the grid of a space would be taken for one another.
-    Opaque colours go to opaque entries, where there are any. Never raises.
+    Opaque colours go to opaque entries, where there are any. `labels` are the entries nearest on
+    the grid, where these are known. Never raises.
     """
     features, entries = histogram.features(space), palette.to_features(space)
-    labels = nearest_rows(engine, features, entries)
+    labels = nearest_rows(engine, features, entries) if labels is None else labels.long()
     shines = opaque_colors(histogram.colors) & ~palette.is_opaque[labels]
     if bool(shines.any()) and bool(palette.is_opaque.any()):  # opaque stays opaque
         rows = palette.is_opaque.nonzero()[:, 0]
@@ -121,10 +128,12 @@ def nearest_entries(engine: Backend, histogram: Histogram, palette: Palette, spa
 
 def _own_entries(histogram: Histogram, palette: Palette, others: Tensor) -> Tensor:
     """Find the entry that is just a colour's own, for each that has one; `others` say the rest."""
-    names, order = morton_codes(palette.colors).sort()
-    codes = morton_codes(histogram.colors)
-    place = torch.searchsorted(names, codes).clamp(max=len(names) - 1)
-    return torch.where(names[place] == codes, order[place], others)
+    codes, names = histogram.codes(), morton_codes(palette.colors)
+    nowhere, rows = len(codes), torch.arange(len(names), device=names.device)
+    place = torch.searchsorted(codes, names).clamp(max=nowhere - 1)
+    place = torch.where(codes[place] == names, place, nowhere)
+    entries = torch.cat([others.expand(nowhere), others.new_zeros(1)])
+    return entries.index_put_((place,), rows)[:-1]
 
 
 def nearest_rows(engine: Backend, features: Tensor, entries: Tensor) -> Tensor:

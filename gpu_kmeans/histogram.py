@@ -55,6 +55,11 @@ class Histogram:
         placed: Tensor = self._once(space, lambda: srgb8_to_features(self.colors, space))
         return placed
 
+    def codes(self) -> Tensor:
+        """Return the colours' Morton codes, (n,), rising, once for all who ask. Never raises."""
+        codes: Tensor = self._once("codes", lambda: morton_codes(self.colors))
+        return codes
+
     def problem(self, backend: Backend, space: str) -> Problems:
         """Pack the colours as often as they count, once for all who ask. Never raises."""
         points, weights = self.features(space), self._weights()

@@ -118,7 +118,9 @@ def _fit_group(
         is_opaque = palette.colors.shape[1] == 3  # noqa: PLR2004
         if options.solid or options.dither or not is_opaque:
             kept = _reserved(histogram, options)
-            palette, labels = _settled(engine, histogram, mass, palette, options, kept=kept), None  # noqa: PLW2901
+            known = labels.entries if labels and is_opaque else None
+            palette = _settled(engine, histogram, mass, palette, options, kept=kept, labels=known)  # noqa: PLW2901
+            labels = None
         image = draw(engine, histogram, palette, options, labels)
         images.append(replace(image, n_iter=descent.n_iter, converged=descent.converged))
     return images
@@ -204,11 +206,15 @@ def _settled(
     options: QuantizeOptions,
     *,
     kept: int,
+    labels: Tensor | None = None,
 ) -> Palette:
-    """Move computed entries, all but the first `kept`, to where the picture looks right."""
+    """Move computed entries, all but the first `kept`, to where the picture looks right.
+
+    `labels` are the entries nearest to the colours, where they are known.
+    """
     fixed = kept
     if options.solid:
-        labels = nearest_entries(engine, histogram, palette, options.space).long()
+        labels = nearest_entries(engine, histogram, palette, options.space, labels)
         palette, fixed = settle_solid(palette, histogram.colors, weights, labels, kept=kept)
     if palette.colors.shape[1] == 4:  # noqa: PLR2004
         palette = _with_opaque(engine, histogram, palette, options.space, kept=kept)
