@@ -318,14 +318,25 @@ def _dither(engine, pixels, k, strength, sweeps):
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20), (3, 2), (23, 19)], ids=str)
 def test_what_lies_about_each_entry_is_counted_alike(engine, shape, channels):
-    histogram = Histogram.from_pixels(torch.from_numpy(noise(*shape, channels)), REFERENCE)
+    _count_what_lies_about(engine, noise(*shape, channels), 7, 9)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_what_lies_about_many_entries_is_counted_in_several_tiles(engine, monkeypatch, channels):
+    monkeypatch.setattr(dithering, "MOMENT_BLOCKS", 2)
+
+    _count_what_lies_about(engine, noise(40, 70, channels), 256, 256)
+
+
+def _count_what_lies_about(engine, pixels, occurring, k):
+    histogram = Histogram.from_pixels(torch.from_numpy(pixels), REFERENCE)
     features = srgb8_to_features(histogram.colors, "oklab")
-    inverse = histogram.inverse.reshape(shape)
-    given = (features, inverse, (inverse % 7).to(torch.uint8))
+    inverse = histogram.inverse.reshape(pixels.shape[:2])
+    given = (features, inverse, (inverse % occurring).to(torch.uint8))
 
-    ours = engine.blurred_moments(*there(*given), 9)
+    ours = engine.blurred_moments(*there(*given), k)
 
-    for one, other in zip(ours, REFERENCE.blurred_moments(*given, 9), strict=True):
+    for one, other in zip(ours, REFERENCE.blurred_moments(*given, k), strict=True):
         assert torch.equal(one.cpu(), other)
 
 
