@@ -317,7 +317,7 @@ template <int D> DEVICE void diffuse(
     int low[D], high[D];
     for (int j = 0; j < D; j++) low[j] = low_of(box, j), high[j] = high_of(box, j);
     FOR_THREADS(c, k) entries[c] = palette[c];
-    FOR_THREADS(i, 2 * (BAND + 1) * SPAN) passing[0][0][i] = 0;
+    FOR_THREADS(i, 2 * (BAND + 1) * SPAN) ((uint64 *)passing)[i] = 0;
     for (int chunk = 0; chunk < 2; chunk++)
         FOR_THREADS(i, BAND * SPAN) coming[chunk][i] = record_at(band, rows, w, chunk, i);
     int left[ROWS_EACH][D] = {}, above[ROWS_EACH][D] = {}, corner[ROWS_EACH][D] = {};
