@@ -42,6 +42,12 @@ DEVICE int one_of(uint64 four, int j) {
     return j % 2 ? half >> 16 : (int)((uint32)half << 16) >> 16;
 }
 
+// The same where none is negative, as in an entry of the palette: in one instruction.
+DEVICE int coordinate_of(uint64 entry, int j) {
+    uint32 half = j < 2 ? (uint32)entry : (uint32)(entry >> 32);
+    return (int)(j % 2 ? half >> 16 : half & 0xffff);
+}
+
 DEVICE uint64 record_of(const int *level, int own) {
     uint32 low = level[0] | level[1] << 11 | (uint32)(own + 1) << 22;
     return low | (uint64)(level[2] | level[3] << 11) << 32;
@@ -57,7 +63,7 @@ DEVICE int own_of(uint64 record) { return (int)((uint32)record >> 22) - 1; }
 // What a pixel misses: how far its entry lies beyond its colour.
 template <int D> DEVICE uint64 miss_of(uint64 entry, uint64 record) {
     int missed[4] = {0, 0, 0, 0};
-    for (int j = 0; j < D; j++) missed[j] = one_of(entry, j) - level_of(record, j);
+    for (int j = 0; j < D; j++) missed[j] = coordinate_of(entry, j) - level_of(record, j);
     return four(missed[0], missed[1], missed[2], missed[3]);
 }
 
@@ -137,7 +143,7 @@ DEVICE int high_of(const uint32 *box, int j) { return (int)box[j]; }
 template <int D> DEVICE uint32 key_of(const int *target, uint64 entry, int c) {
     int distance = 0;
     for (int j = 0; j < D; j++) {
-        int difference = target[j] - one_of(entry, j);
+        int difference = target[j] - coordinate_of(entry, j);
         distance += difference * difference;
     }
     return (uint32)distance << 8 | (uint32)c;
@@ -150,7 +156,7 @@ template <int D> DEVICE bool may_be_nearest(
 ) {
     int most = 0;
     for (int j = 0; j < D; j++) {
-        int ours = one_of(entry, j), theirs = one_of(rival, j);
+        int ours = coordinate_of(entry, j), theirs = coordinate_of(rival, j);
         most += (theirs - ours) * (theirs + ours - 2 * corner[j]);
         most += width * greater(0, 2 * (ours - theirs));
     }
@@ -270,10 +276,11 @@ template <int D, int SHARING> DEVICE int nearest_to(
         const int c = (int)((uint32)(cell >> (8 * q)) >> (8 * part) & 255);
         least = lesser(least, key_of<D>(target, entries[c], c));
     }
-    if (first > second) {  // seldom: what was found above means nothing
-        const uint8 *list = lists + (cell >> 32);
-        const int count = (int)((uint32)cell >> 16);
-        least = ~0u;
+    const bool is_listed = first > second;  // seldom; all lanes go one way, for speed
+    if (SHARING > 1 ? warp_ballot(is_listed) != 0 : is_listed) {
+        const uint8 *list = lists + (is_listed ? cell >> 32 : 0);
+        const int count = is_listed ? (int)((uint32)cell >> 16) : 0;
+        if (is_listed) least = ~0u;  // what was found above means nothing
         for (int start = 0; start < count; start += AT_ONCE * SHARING) {
 #pragma unroll
             for (int q = 0; q < AT_ONCE; q++) {
@@ -356,7 +363,7 @@ template <int D> DEVICE void diffuse(
                 const uint64 entry = entries[chosen];
                 int error[4] = {0, 0, 0, 0};
                 for (int j = 0; j < D; j++) {
-                    int missed = target[j] - one_of(entry, j);
+                    int missed = target[j] - coordinate_of(entry, j);
                     if (is_inside && own < 0) error[j] = (missed * share + HALF) >> SHARE_BITS;
                     left[r][j] = error[j];
                 }
