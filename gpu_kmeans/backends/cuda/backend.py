@@ -227,13 +227,13 @@ class CudaBackend:
         counts = torch.full((b,), k, device=device)
         if starts is None:
             room = k + max(plan.extra, default=0)
-            starts, _, counts = searching.seed(tiles, searches, to_device(draws, device), room)
-        search = searching.Search(tiles, starts, searches, plan)
+            starts, counts = searching.seed(tiles, searches, to_device(draws, device), room)
+        search = searching.Search(tiles, starts, plan, len(plan.extra) + 1)
         for breath, extra in enumerate(plan.extra):
             on_breath(breath / len(plan.extra))
-            search.advance(k, extra, breath)
-        best = search.advance(k, 0, 0)
-        return best[:, :k], search.lowest, counts
+            search.advance(k, extra)
+        search.advance(k)
+        return search.bests[-1, :, :k], search.lowest[-1], counts
 
     def grow(
         self, problem: Problems, start: Float[Tensor, "1 d"], last: int, plan: SearchPlan
@@ -241,9 +241,10 @@ class CudaBackend:
         """Launch one k after the other."""
         room = last + max(plan.extra)
         starts = torch.nn.functional.pad(start, (0, 0, 0, room - 1))[None].contiguous()
-        search = searching.Search(_tiles(problem), starts, 1, plan)
-        for k in range(2, last + 1):
-            yield search.advance(k - 1, plan.extra[k - 2], k - 2, grows=True)[0, :k]
+        search = searching.Search(_tiles(problem), starts, plan, last - 1)
+        for k, extra in zip(range(2, last + 1), plan.extra, strict=True):
+            search.advance(k - 1, extra, grows=True)
+            yield search.bests[k - 1, 0, :k]
 
     def can_walk(self, problems: Problems, k: int) -> bool:
         """Say whether sums are exact and bounds fit into registers."""

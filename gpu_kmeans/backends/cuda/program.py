@@ -10,6 +10,7 @@ import functools
 import logging
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 WITHOUT_ASKING = 48 << 10  # bytes of shared memory that a launch gets without asking first
 # What compiling and launching raises: no compiler or driver, one without a function, a refusal.
 FAILURES = (OSError, ImportError, AttributeError, RuntimeError)
+
+_POINTER, _INTEGER, _NUMBER = (struct.Struct(kind).pack for kind in "Qqd")
 
 Argument = Tensor | int | float | None
 CValue = ctypes.c_void_p | ctypes.c_int | ctypes.c_double
@@ -76,36 +79,40 @@ class Program:
         Raises:
             RuntimeError: The driver refuses the launch.
         """
-        if grid:
-            run = self._on_cuda if self._device.type == "cuda" else self._on_cpu
-            run(kernel, grid, threads, [_as_c(value) for value in arguments], shared)
+        if not grid:
+            return
+        if self._device.type != "cuda":
+            block = ctypes.c_int.in_dll(self._library, "block_of_launch")
+            values = [_as_c(value) for value in arguments]
+            for block.value in range(grid):
+                self._library[kernel](*values)
+        elif torch.cuda.current_device() == self._device.index:
+            self._on_cuda(kernel, grid, threads, arguments, shared)
+        else:
+            with on(self._device):
+                self._on_cuda(kernel, grid, threads, arguments, shared)
 
     def _on_cuda(
-        self,
-        kernel: str,
-        grid: int,
-        threads: int,
-        values: Sequence[CValue],
-        shared: int,
+        self, kernel: str, grid: int, threads: int, arguments: Sequence[Argument], shared: int
     ) -> None:
-        with on(self._device):
-            function = self._function(kernel, shared)
-            pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
-            stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
-            self._check(
-                self._driver.cuLaunchKernel(
-                    function, grid, 1, 1, threads, 1, 1, shared, stream, pointers, None
-                )
+        """Hand the driver a pointer to each argument, all in slots of eight bytes in a row."""
+        function = self._function(kernel, shared)
+        packed = b"".join(map(_packed, arguments))
+        slots = ctypes.create_string_buffer(packed, len(packed))
+        begin = ctypes.addressof(slots)
+        pointers = (ctypes.c_void_p * len(arguments))(*range(begin, begin + len(packed), 8))
+        stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
+        self._check(
+            self._driver.cuLaunchKernel(
+                function, grid, 1, 1, threads, 1, 1, shared, stream, pointers, None
             )
-
-    def _on_cpu(self, kernel: str, grid: int, _: int, values: Sequence[CValue], __: int) -> None:
-        block = ctypes.c_int.in_dll(self._library, "block_of_launch")
-        for block.value in range(grid):
-            self._library[kernel](*values)
+        )
 
     def _function(self, kernel: str, shared: int) -> ctypes.c_void_p:
         """Find a kernel, and ask for its shared memory where it has not had as much before."""
-        function, granted = self._kernels.get(kernel, (ctypes.c_void_p(), 0))
+        function, granted = self._kernels.get(kernel) or (ctypes.c_void_p(), 0)
+        if granted and shared <= granted:
+            return function
         if not granted:
             name = kernel.encode()
             found = self._driver.cuModuleGetFunction(ctypes.byref(function), self._module, name)
@@ -167,12 +174,20 @@ def _is_available(device: torch.device) -> bool:
     return reason is None
 
 
+def _packed(value: Argument) -> bytes:
+    if isinstance(value, Tensor):
+        return _POINTER(value.data_ptr())
+    if isinstance(value, int):
+        return _INTEGER(value)
+    return _POINTER(0) if value is None else _NUMBER(value)
+
+
 def _as_c(value: Argument) -> CValue:
     if isinstance(value, Tensor):
         return ctypes.c_void_p(value.data_ptr())
-    if value is None:
-        return ctypes.c_void_p()
-    return ctypes.c_int(value) if isinstance(value, int) else ctypes.c_double(value)
+    if isinstance(value, int):
+        return ctypes.c_int(value)
+    return ctypes.c_void_p() if value is None else ctypes.c_double(value)
 
 
 def _compile_for(device: torch.device, name: str, source: str) -> bytes:

@@ -6,7 +6,6 @@ leaf by leaf, so that no size depends on what is on the device: it is waited for
 cells there are at each level, and how many points come out.
 """
 
-
 import torch
 from torch import Tensor
 

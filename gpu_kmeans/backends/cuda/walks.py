@@ -28,13 +28,12 @@ from gpu_kmeans.backends.cuda.layout import (
 )
 from gpu_kmeans.backends.cuda.passes import TILE
 from gpu_kmeans.backends.cuda.program import available, program
-from gpu_kmeans.backends.cuda.words import BLOCK_TILES, SUMMED_DIMENSIONS, copies_for, words
+from gpu_kmeans.backends.cuda.words import BLOCK_TILES, SUMMED_DIMENSIONS, row_bytes
 from gpu_kmeans.refinement import REACH
 
 LOOK_EVERY = 4  # launches between two looks at who rests
 THREADS = 512  # of a block that adds up in its own memory
 MOST_BLOCKS, FEWEST_TILES = 528, 8  # of a pass: four to a multiprocessor, half a tile to a warp
-SHARED_BYTES = 44 << 10
 EXACT = {"enable_fp_fusion": False}  # rounding is part of the answer: no fused multiply-adds
 
 
@@ -154,6 +153,8 @@ class TileWalk:
     def costs(self) -> Tensor:
         """Add up what the centroids of each problem cost: (problems,) float64."""
         column = len(self.tiles.points) + 1
+        if self.sums_in_blocks:  # they are all at the first
+            return self.table[:, column][known_int64(self.offsets[:-1], self.table.device)].double()
         running = torch.nn.functional.pad(self.table[:, column].cumsum(0), (1, 0))
         return running[known_int64(self.offsets, running.device)].diff().double()
 
@@ -201,14 +202,12 @@ class TileWalk:
         tiles, device, d = self.tiles, self.status.device, len(self.tiles.points)
         times = len(self.status) // len(tiles.tiles_of)
         blocks, blocks_of = _blocks(tiles.first_tiles, times, device)
-        rows = self._most * (16 if d == 3 else 32)  # noqa: PLR2004
-        copies = copies_for(SHARED_BYTES - rows, self._most, d, detail=detail)
-        shared = rows + 4 * copies * self._most * words(d, detail=detail)
+        shared = self._most * row_bytes(d, detail=detail)
         program("passes", device).launch(
             f"pass_{d}{'_detail' if detail else ''}", blocks.shape[1], THREADS, tiles.points,
             tiles.masses, tiles.size, tiles.boxes, tiles.count, blocks, blocks.shape[1], blocks_of,
             self.first_of, self.count_of, self.centroids, self.table, labels, self.tickets,
-            self.status, self.wcss, self.n_iter, self.history, self.limits, self.still, copies,
+            self.status, self.wcss, self.n_iter, self.history, self.limits, self.still,
             step, int(is_last), self.history.shape[1], shared=shared,
         )  # fmt: skip
 

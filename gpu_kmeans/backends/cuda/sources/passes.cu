@@ -93,7 +93,7 @@ template <int D> DEVICE void settle_step(const Problem &of, double cost, bool is
 template <int D, bool DETAIL>
 DEVICE void pass(const float *points, const int64 *masses, int size, const float *boxes, int tiles,
                  const int *blocks, int block_total, const int *blocks_of, int *labels,
-                 uint32 *tickets, Problem of, const int *first_of, const int *count_of, int copies,
+                 uint32 *tickets, Problem of, const int *first_of, const int *count_of,
                  int step, int is_last) {
     of.b = blocks[block_index()];
     if (of.status[of.b] != GOES_ON) return;
@@ -105,11 +105,10 @@ DEVICE void pass(const float *points, const int64 *masses, int size, const float
     SHARED uint64 cost;
     SHARED int is_latest;
     FOR_THREADS(c, of.count) rows[c] = row_of<D>(of.centroids + (int64)(of.first + c) * D, 1);
-    FOR_THREADS(i, copies * of.count * WORDS) table[i] = 0;
+    FOR_THREADS(i, of.count * WORDS) table[i] = 0;
     if (thread_index() == 0) cost = 0;
     sync_threads();
     uint64 own_cost = 0;
-    uint32 *mine = table + lane_index() % copies * of.count * WORDS;
     int begin = blocks[block_total + block_index()], end = blocks[2 * block_total + block_index()];
     for (int t = begin + warp_index(); t < end; t += warp_count()) {
         Box<D> box;
@@ -117,7 +116,7 @@ DEVICE void pass(const float *points, const int64 *masses, int size, const float
         box.read(boxes, tiles, t);
         own.read(points, size, t);
         own.template find<DETAIL>(box, rows, of.count);
-        own_cost += own.template add<DETAIL>(masses, t, mine, of.count);
+        own_cost += own.template add<DETAIL>(masses, t, table);
         if (labels)
             for (int i = 0; i < OWN; i++)
                 labels[(int64)t * TILE + i * WARP + lane_index()] = own.label[i];
@@ -126,7 +125,7 @@ DEVICE void pass(const float *points, const int64 *masses, int size, const float
     if (lane_index() == 0) add_to(&cost, own_cost);
     sync_threads();
     FOR_THREADS(i, of.count * columns) {
-        uint64 share = total<D, DETAIL>(table, of.count, copies, i / columns, i % columns);
+        uint64 share = total<D, DETAIL>(table, i / columns, i % columns);
         if (share) add_to(of.table + (int64)of.first * columns + i, share);
     }
     if (thread_index() == 0) add_to(of.table + (int64)of.first * columns + D + 1, cost);
@@ -156,10 +155,10 @@ DEVICE void pass(const float *points, const int64 *masses, int size, const float
          const int *blocks, int block_total, const int *blocks_of, const int *first_of,            \
          const int *count_of, float *centroids, uint64 *table, int *labels, uint32 *tickets,       \
          int *status, double *wcss, int *n_iter, double *history, const double *limits,            \
-         const double *still, int copies, int step, int is_last, int depth) {                      \
+         const double *still, int step, int is_last, int depth) {                      \
         Problem of{0, 0, 0, depth, centroids, table, status, n_iter, wcss, history, limits, still};\
         pass<D, DETAIL>(points, masses, size, boxes, tiles, blocks, block_total, blocks_of,        \
-                        labels, tickets, of, first_of, count_of, copies, step, is_last);           \
+                        labels, tickets, of, first_of, count_of, step, is_last);           \
     }
 
 PASS(pass_3, 3, false)

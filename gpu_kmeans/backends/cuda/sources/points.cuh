@@ -7,6 +7,7 @@
 #define TILE 128
 #define OWN (TILE / WARP)  // points of a tile to a lane
 #define MIDDLE 1020.0f
+#define NOBODY 0xffffffffu
 
 // Centroids as a pass wants them: -2 c less MIDDLE, and |c|^2 of that.
 template <int D> struct alignas(16) Row;
@@ -19,9 +20,9 @@ template <> struct alignas(16) Row<4> {
 
 // Words of 32 bits that a point is added to at its centroid, none of which overflows within a block:
 // weight; low 16 bits and the rest of each weighted coordinate; with DETAIL low, middle 16 bits and
-// the rest of each weighted square, and of the utility. An odd number: banks are met evenly.
+// the rest of each weighted square, and of the utility.
 template <int D, bool DETAIL> struct Words {
-    enum { COUNT = (1 + 2 * D + (DETAIL ? 3 * D + 3 : 0)) | 1 };
+    enum { COUNT = 1 + 2 * D + (DETAIL ? 3 * D + 3 : 0) };
 };
 
 template <int D> DEVICE Row<D> row_of(const float *centroid, int stride) {
@@ -118,58 +119,78 @@ template <int D> struct Points {
     }
 
     // Add the points to the words of their centroids; return their weighted squared distances.
-    template <bool DETAIL> DEVICE_MEMBER uint64 add(const int64 *masses, int t, uint32 *table, int count) const {
+    //
+    // Neighbours have few centroids between them. Those are taken in rising order: the lanes add up
+    // what they have for each, the warp adds that up, and one lane adds it to the words.
+    template <bool DETAIL> DEVICE_MEMBER uint64 add(const int64 *masses, int t, uint32 *table) const {
+        uint32 weight[OWN], level[D][OWN], gap[OWN];
         uint64 cost = 0;
         for (int i = 0; i < OWN; i++) {
-            uint64 weight = (uint64)masses[(int64)t * TILE + i * WARP + lane_index()];
-            if (!weight) continue;
-            uint32 *to = table + label[i] * Words<D, DETAIL>::COUNT;
+            weight[i] = (uint32)masses[(int64)t * TILE + i * WARP + lane_index()];
             float square = 0.0f;
-            add_to(to++, (uint32)weight);
             for (int j = 0; j < D; j++) {
                 square = fused(x[j][i], x[j][i], square);
-                uint64 share = weight * (uint32)(x[j][i] + MIDDLE);
-                add_to(to++, (uint32)share & 0xffff);
-                if (share >> 16) add_to(to, (uint32)(share >> 16));
-                to++;
+                level[j][i] = (uint32)(x[j][i] + MIDDLE);
             }
-            cost += weight * (uint32)(smallest[i] + square);
-            if (DETAIL) {
+            cost += (uint64)weight[i] * (uint32)(smallest[i] + square);
+            if (DETAIL) gap[i] = second[i] == INFINITE ? 0 : (uint32)(second[i] - smallest[i]);
+        }
+        uint32 c = next(-1);
+        while (c != NOBODY) {
+            uint32 mass = 0;
+            uint64 sums[D] = {}, squares[D] = {}, utility = 0;
+            for (int i = 0; i < OWN; i++) {
+                uint32 own = label[i] == (int)c ? weight[i] : 0;
+                mass += own;
                 for (int j = 0; j < D; j++) {
-                    uint64 level = (uint32)(x[j][i] + MIDDLE);
-                    to = add_wide(to, weight * (level * level));
+                    sums[j] += (uint64)own * level[j][i];
+                    if (DETAIL) squares[j] += (uint64)own * (level[j][i] * level[j][i]);
                 }
-                if (second[i] != INFINITE) add_wide(to, weight * (uint32)(second[i] - smallest[i]));
+                if (DETAIL) utility += (uint64)own * gap[i];
             }
+            uint32 *to = table + c * Words<D, DETAIL>::COUNT;
+            add_word(to++, mass);
+            for (int j = 0; j < D; j++, to += 2) {
+                add_word(to, (uint32)sums[j] & 0xffff);
+                add_word(to + 1, (uint32)(sums[j] >> 16));
+            }
+            if (DETAIL) {
+                for (int j = 0; j < D; j++, to += 3) add_wide(to, squares[j]);
+                add_wide(to, utility);
+            }
+            c = next((int)c);
         }
         return cost;
     }
 
-    DEVICE_MEMBER static uint32 *add_wide(uint32 *to, uint64 share) {
-        add_to(to++, (uint32)share & 0xffff);
-        if (share >> 16) add_to(to, (uint32)(share >> 16) & 0xffff);
-        to++;
-        if (share >> 32) add_to(to, (uint32)(share >> 32));
-        return to + 1;
+    // The least label of the warp's points above one.
+    DEVICE_MEMBER uint32 next(int after) const {
+        uint32 least = NOBODY;
+        for (int i = 0; i < OWN; i++)
+            if (label[i] > after && (uint32)label[i] < least) least = (uint32)label[i];
+        return warp_min(least);
+    }
+
+    DEVICE_MEMBER static void add_word(uint32 *to, uint32 own) {
+        uint32 sum = warp_add(own);
+        if (lane_index() == 0 && sum) add_to(to, sum);
+    }
+    DEVICE_MEMBER static void add_wide(uint32 *to, uint64 own) {
+        add_word(to, (uint32)own & 0xffff);
+        add_word(to + 1, (uint32)(own >> 16) & 0xffff);
+        add_word(to + 2, (uint32)(own >> 32));
     }
 };
 
-// One column of the sums of a centroid, from several copies of its words: coordinates, weight, a
-// column that stays empty, squares, utility, as in the tables of `passes.py`.
-template <int D, bool DETAIL> DEVICE uint64 total(const uint32 *table, int count, int copies, int c, int column) {
-    uint64 sum = 0;
-    for (int copy = 0; copy < copies; copy++) {
-        const uint32 *from = table + (copy * count + c) * Words<D, DETAIL>::COUNT;
-        if (column < D)
-            sum += from[1 + 2 * column] + ((uint64)from[2 + 2 * column] << 16);
-        else if (column == D)
-            sum += from[0];
-        else if (column > D + 1) {
-            from += 1 + 2 * D + 3 * (column - D - 2);
-            sum += from[0] + ((uint64)from[1] << 16) + ((uint64)from[2] << 32);
-        }
-    }
-    return sum;
+// One column of the sums of a centroid, from its words: coordinates, weight, a column that stays
+// empty, squares, utility, as in the tables of `passes.py`.
+template <int D, bool DETAIL> DEVICE uint64 total(const uint32 *table, int c, int column) {
+    const uint32 *from = table + c * Words<D, DETAIL>::COUNT;
+    if (column < D) return from[1 + 2 * column] + ((uint64)from[2 + 2 * column] << 16);
+    if (column == D) return from[0];
+    if (column == D + 1) return 0;
+    from += 1 + 2 * D + 3 * (column - D - 2);
+    return from[0] + ((uint64)from[1] << 16) + ((uint64)from[2] << 32);
 }
 
 // Where a mean moves a centroid to: three quarters of the step beyond it, unless that is too far. As

@@ -10,7 +10,7 @@ template <int D> struct Search {
     const float *points, *boxes;
     const int64 *masses;
     int size, tiles, first_tile, end_tile;
-    int room, count, copies;
+    int room, count;
     double still, wcss;
     Row<D> *rows;
     float *here, *there, *best;
@@ -32,25 +32,24 @@ template <int D> struct Search {
     }
 
     template <bool DETAIL> DEVICE_MEMBER uint64 sum(int c, int column) const {
-        return total<D, DETAIL>(table, count, DETAIL ? 1 : copies, c, column);
+        return total<D, DETAIL>(table, c, column);
     }
 
     // Give each point its nearest centroid and add it up there; return the sum of distances.
     template <bool DETAIL> DEVICE_MEMBER double pass() {
-        const int WORDS = Words<D, DETAIL>::COUNT, parts = DETAIL ? 1 : copies;
+        const int WORDS = Words<D, DETAIL>::COUNT;
         FOR_THREADS(c, count) rows[c] = row_of<D>(here + c, room);
-        FOR_THREADS(i, parts * count * WORDS) table[i] = 0;
+        FOR_THREADS(i, count * WORDS) table[i] = 0;
         if (thread_index() == 0) *cost = 0;
         sync_threads();
         uint64 own_cost = 0;
-        uint32 *mine = table + lane_index() % parts * count * WORDS;
         for (int t = first_tile + warp_index(); t < end_tile; t += warp_count()) {
             Box<D> box;
             Points<D> own;
             box.read(boxes, tiles, t);
             own.read(points, size, t);
             own.template find<DETAIL>(box, rows, count);
-            own_cost += own.template add<DETAIL>(masses, t, mine, count);
+            own_cost += own.template add<DETAIL>(masses, t, table);
         }
         own_cost = warp_add(own_cost);
         if (lane_index() == 0) add_to(cost, own_cost);
@@ -266,7 +265,7 @@ DEVICE void advance(Search<D> search, const int *first_tile_of, const int *tiles
     NAME(const float *points, const int64 *masses, int size, const float *boxes, int tiles,        \
          const int *first_tile_of, const int *tiles_of, const float *starts, int room, int kept,   \
          int first_steps, int is_growing, int searches, int lanes, int extra, int steps_in,        \
-         int steps_out, int copies, double still, double reach, const double *luck, int luck_stride,              \
+         int steps_out, double still, double reach, const double *luck, int luck_stride,              \
          const float *found_before, const double *wcss_before, const float *best_before,           \
          const double *lowest_before, float *found, double *wcss, float *best, double *lowest) {   \
         Search<D> search;                                                                          \
@@ -276,7 +275,6 @@ DEVICE void advance(Search<D> search, const int *first_tile_of, const int *tiles
         search.size = size;                                                                        \
         search.tiles = tiles;                                                                      \
         search.room = room;                                                                        \
-        search.copies = copies;                                                                    \
         search.still = still;                                                                      \
         advance<D>(search, first_tile_of, tiles_of, starts, kept, first_steps, is_growing,         \
                    searches, lanes, extra, steps_in, steps_out, reach, luck, luck_stride, found_before, wcss_before,\
