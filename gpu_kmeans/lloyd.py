@@ -547,8 +547,12 @@ def mean_variances(engine: Backend, problems: Problems) -> list[float]:
     b, d = len(problems.spans), problems.points.shape[1]
     ones = tuple(range(b + 1))
     zeros = problems.points.new_zeros(b, d)
-    about_zero = engine.assign_accumulate(problems, zeros, ones)
+    is_exact = problems.is_integral and isinstance(engine, AheadBackend)
+    about_zero = engine.assign_accumulate(problems, zeros, ones, detail=is_exact)
     means = place_means(problems, zeros, about_zero)
+    if is_exact:  # what a second pass would add up
+        cross = (means.double() * (2 * about_zero.sums - about_zero.masses[:, None] * means)).sum(1)
+        return ((about_zero.wcss - cross) / about_zero.masses / d).tolist()
     about_mean = engine.assign_accumulate(problems, means, ones)
     return (about_mean.wcss / about_mean.masses / d).tolist()
 

@@ -36,7 +36,7 @@ from gpu_kmeans import (
     refinement,
 )
 from gpu_kmeans.backends import backend_for
-from gpu_kmeans.backends.cuda import backend, dithering, merging
+from gpu_kmeans.backends.cuda import backend, dithering, merging, searching, walks
 from gpu_kmeans.backends.cuda import program as programs
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
@@ -71,9 +71,20 @@ def on_host(found):
     return type(found)(**{name: getattr(found, name).cpu() for name in found.__slots__})
 
 
+@pytest.fixture(params=["cpp", "triton"])
+def passer(request, monkeypatch):
+    """Pass and search by kernels of CUDA C++, and by Triton's as where they do not compile."""
+    if request.param == "triton":
+        monkeypatch.setattr(walks, "available", lambda _: False)
+        monkeypatch.setattr(backend, "available", lambda _: False)
+    else:
+        monkeypatch.setattr(walks, "passes", None)
+
+
 # A pass over the points
 
 
+@pytest.mark.usefixtures("passer")
 @pytest.mark.parametrize("detail", [False, True], ids=["plain", "detail"])
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("n", SIZES, ids="n{}".format)
@@ -180,6 +191,7 @@ def test_a_packed_problem_gets_what_it_gets_alone(engine, is_integral, active):
             assert torch.equal(getattr(found, name)[mine], getattr(single, name)), name
 
 
+@pytest.mark.usefixtures("passer")
 @pytest.mark.parametrize("n", [1, 129, 300], ids="n{}".format)
 def test_colors_settle_to_the_same_bits(engine, n):
     points, weights = color_problem(n, 3)
@@ -252,6 +264,27 @@ def test_a_draw_at_the_edge_of_the_range_chooses_a_point_with_weight(engine, edg
     ours, theirs = both(engine, [points], [weights], call, is_integral=True)
 
     assert torch.equal(ours.cpu(), theirs)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("edge", [None, 0.0, 1 - 2**-53], ids=["any", "lowest", "highest"])
+def test_a_block_chooses_the_seeds_of_the_reference(engine, channels, edge):
+    sets = [color_problem(n, channels, levels=levels) for n, levels in ((300, 99), (1, 9), (5, 2))]
+    k, searches = 7, 2
+    draws = torch.from_numpy(np.random.default_rng(3).random((len(sets) * searches, k, 4)))
+    if edge is not None:
+        draws[:] = edge
+    points, weights = [p for p, _ in sets], [w for _, w in sets]
+    packed = engine.pack(there(*points), there(*weights), is_integral=True)
+
+    seeds, counts = searching.seed(packed.layout, searches, *there(draws), k + 2)
+
+    for i, (own, count) in enumerate(zip(seeds.cpu(), counts.tolist(), strict=True)):
+        of_set = [some[i // searches] for some in (points, weights)]
+        problem = REFERENCE.pack(*([one] for one in of_set), is_integral=True)
+        rows = REFERENCE.seed(problem, [k], [draws[i]])[0]
+        assert count == len(rows)
+        assert torch.equal(own[:count], of_set[0][rows])
 
 
 # Pixels
@@ -472,6 +505,7 @@ def test_the_kernels_merge_as_many_cells_as_the_reference():
     assert f"#define MOST_LEAVES {FINEST_CELLS} " in source
 
 
+@pytest.mark.usefixtures("passer")
 @pytest.mark.parametrize("k", [3], ids="k{}".format)
 def test_a_search_finds_the_same_centroids(monkeypatch, k):
     monkeypatch.setattr(refinement, "SHORT_BREATHS", 2)
@@ -482,6 +516,7 @@ def test_a_search_finds_the_same_centroids(monkeypatch, k):
     assert same(on_cpu(ours), on_cpu(quantize(pixels, k, backend="reference")))
 
 
+@pytest.mark.usefixtures("passer")
 def test_a_search_over_many_clusters_finds_the_same_centroids(engine, monkeypatch):
     monkeypatch.setattr(refinement, "FEWEST_BREATHS", 1)
     monkeypatch.setattr(refinement, "MOST_BREATHS", 1)
@@ -494,6 +529,35 @@ def test_a_search_over_many_clusters_finds_the_same_centroids(engine, monkeypatc
 
     problem = REFERENCE.pack([points], [weights], is_integral=True)
     assert torch.equal(ours.cpu(), fit.search(REFERENCE, problem, "k-means++", lambda _: None))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_whole_search_in_a_photograph_finds_the_same_centroids(engine, channels):
+    pixels = photo(9) if channels == 3 else with_alpha(photo(9))
+    histogram = Histogram.from_pixels(torch.from_numpy(pixels), REFERENCE)
+    points, weights = histogram.merged(REFERENCE, "rgb", 2048)
+    fit = lloyd.Fit(k=40, n_init=2, max_iter=1, tol=0.0, refine=1, seed=5)
+    sets = [(points, weights), (points[100:], weights[100:])]
+
+    found = fit.search_together(
+        engine, [tuple(there(*one)) for one in sets], "k-means++", lambda _: None
+    )
+
+    for own, one in zip(found, sets, strict=True):
+        problem = REFERENCE.pack(*([part] for part in one), is_integral=True)
+        assert torch.equal(own.cpu(), fit.search(REFERENCE, problem, "k-means++", lambda _: None))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_weights_too_large_for_words_are_added_up_all_the_same(engine, channels):
+    points, _ = color_problem(300, channels)
+    weights = torch.full((len(points),), float(2**23 + 1), dtype=torch.float64)
+
+    def call(on, problem, device):
+        centroids = points[:3].to(device)
+        return on_host(on.assign_accumulate(problem, centroids, (0, 3), labels=True))
+
+    assert_bits_agree(*both(engine, [points], [weights], call, is_integral=True))
 
 
 def test_a_batch_of_any_pictures_is_quantized_as_each_alone(monkeypatch):
@@ -526,6 +590,7 @@ def test_a_batch_is_parted_where_there_is_no_room_for_all(monkeypatch):
     assert [tuple(image.indices.shape) for image in images] == sizes
 
 
+@pytest.mark.usefixtures("passer")
 @pytest.mark.parametrize("metric", [EUCLIDEAN, OVER_RELAXED], ids=["means", "beyond"])
 def test_a_descent_goes_the_same_way_past_an_empty_cluster(engine, metric):
     points, weights = color_problem(140, 3)
@@ -549,6 +614,7 @@ def test_a_descent_goes_the_same_way_past_an_empty_cluster(engine, metric):
             assert torch.equal(one.labels.cpu(), other.labels)
 
 
+@pytest.mark.usefixtures("passer")
 @pytest.mark.parametrize("channels", [3, 4])
 def test_a_pictures_curve_has_the_same_bits(channels):
     pixels = torch.from_numpy(noise(7, 10, channels))

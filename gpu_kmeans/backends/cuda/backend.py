@@ -39,8 +39,8 @@ from gpu_kmeans.backends.cuda.layout import (
     as_int32,
     lay_out,
     on,
+    rows_of,
     to_device,
-    zeros,
 )
 from gpu_kmeans.backends.cuda.merging import merge
 from gpu_kmeans.backends.cuda.passes import TILE, WIDEST
@@ -173,7 +173,7 @@ class CudaBackend:
             table[i, :k] = own[:k]
         d = problems.points.shape[1]
         rows = torch.zeros(b, most, dtype=torch.int32, device=device)
-        counts, tickets = zeros(2, b, torch.int32, device)
+        counts, tickets = rows_of(0, 2, b, torch.int32, device)
         wanted, drawn = as_int32(ks, device), to_device(table, device)
         trials = torch.zeros(b, draws, dtype=torch.int32, device=device)
         nearest = torch.empty(tiles.size, dtype=problems.points.dtype, device=device)

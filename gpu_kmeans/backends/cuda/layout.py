@@ -140,13 +140,16 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device, non_blocking=True)  # the driver has read it when this returns
 
 
-def zeros(count: int, rows: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-    """Return so many tensors of so many zeros from one allocation, each as aligned as a new one.
+def rows_of(
+    value: float, count: int, rows: int, dtype: torch.dtype, device: torch.device
+) -> list[Tensor]:
+    """Return so many tensors of a value from one allocation, each as aligned as a new one.
 
     Triton compiles a kernel anew for a pointer that is aligned otherwise.
     """
     padded = -(-max(1, rows) // ALIGNMENT) * ALIGNMENT
-    return [row[:rows] for row in torch.zeros(count, padded, dtype=dtype, device=device)]
+    filled = torch.full((count, padded), value, dtype=dtype, device=device)
+    return [row[:rows] for row in filled]
 
 
 def on(device: torch.device) -> AbstractContextManager[object]:

@@ -23,8 +23,8 @@ from gpu_kmeans.backends.cuda.layout import (
     known_int32,
     known_int64,
     on,
+    rows_of,
     to_device,
-    zeros,
 )
 from gpu_kmeans.backends.cuda.passes import TILE
 from gpu_kmeans.backends.cuda.program import available, program
@@ -86,11 +86,10 @@ class TileWalk:
         self.kept_of, self._is_plain = self.count_of, counts is None
         if counts is not None:  # the walk will change them
             self.count_of, self.kept_of = self.count_of.clone(), self.count_of.clone()
-        self.status, self.tickets, self.n_iter = zeros(3, b, torch.int32, device)
+        self.status, self.tickets, self.n_iter = rows_of(0, 3, b, torch.int32, device)
         if done:
             self.n_iter = as_int32(done, device)
-        infinite = torch.full((2, b), torch.inf, dtype=torch.float64, device=device)
-        self.wcss, self.lowest = infinite[0].clone(), infinite[1].clone()
+        self.wcss, self.lowest = rows_of(torch.inf, 2, b, torch.float64, device)
         self.step = steps.OVER_RELAXED if over_relaxed else steps.DESCEND
         self.limits = known_float64(tuple(limits) or (0.0,) * b, device)
         self.still = known_float64((still,), device)
