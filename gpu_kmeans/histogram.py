@@ -91,14 +91,24 @@ class Histogram:
     @classmethod
     def from_pixels(cls, pixels: UInt8[Tensor, "h w c"], backend: Backend) -> "Histogram":
         """Count the colours of a picture. Never raises."""
-        h, w, c = pixels.shape
-        rows = pixels.reshape(-1, c)
-        if c == 4:  # noqa: PLR2004
-            alpha = rows[:, 3:]
-            opaque = bool((alpha == 255).all())  # noqa: PLR2004
-            rows = rows[:, :3].contiguous() if opaque else rows * (alpha > 0)
-        colors, counts, inverse = backend.histogram(rows)
-        return cls(colors=colors, counts=counts, inverse=inverse, shape=(h, w, c))
+        return cls.from_all([pixels], backend)[0]
+
+    @classmethod
+    def from_all(
+        cls, pictures: Sequence[UInt8[Tensor, "_h _w _c"]], backend: Backend
+    ) -> list["Histogram"]:
+        """Count the colours of each picture, all at once where that pays. Never raises."""
+        rows = _visible_rows(pictures)
+        if isinstance(backend, AheadBackend):
+            found = backend.histograms(rows)
+        else:
+            found = [backend.histogram(of_one) for of_one in rows]
+        return [
+            cls(colors=colors, counts=counts, inverse=inverse, shape=(h, w, c))
+            for (colors, counts, inverse), (h, w, c) in zip(
+                found, (pixels.shape for pixels in pictures), strict=True
+            )
+        ]
 
     def with_channels(self, channels: int) -> "Histogram":
         """Add opaque alpha to the colours where four channels are wanted and there are three."""
@@ -111,6 +121,18 @@ class Histogram:
     def has_transparent(self) -> bool:
         """Some pixels are fully transparent: their colour is the first, all zeros."""
         return self.colors.shape[1] == 4 and not bool(self.colors[0].any())  # noqa: PLR2004
+
+
+def _visible_rows(pictures: Sequence[Tensor]) -> list[Tensor]:
+    """Return each one's pixels: three channels where all are opaque, nothing beneath alpha 0."""
+    rows = [pixels.reshape(-1, pixels.shape[2]) for pixels in pictures]
+    with_alpha = [i for i, of_one in enumerate(rows) if of_one.shape[1] == 4]  # noqa: PLR2004
+    if with_alpha:
+        opaque = torch.stack([(rows[i][:, 3] == 255).all() for i in with_alpha])  # noqa: PLR2004
+        for i, is_opaque in zip(with_alpha, opaque.tolist(), strict=True):
+            colors, alpha = rows[i][:, :3], rows[i][:, 3:]
+            rows[i] = colors.contiguous() if is_opaque else rows[i] * (alpha > 0)
+    return rows
 
 
 def coarse_points(k: int) -> int:

@@ -251,7 +251,7 @@ def _quantize(
     engine: Backend, group: list[Tensor], options: QuantizeOptions, report: Progress
 ) -> list[QuantizedImage]:
     """Go the one way through, for one picture or for several that are fitted together."""
-    histograms = [Histogram.from_pixels(pixels, engine) for pixels in group]
+    histograms = Histogram.from_all(group, engine)
     if len(group) == 1:
         return [quantize_histogram(engine, histograms[0], options, report)]
     fitted = fit_and_draw_all(engine, histograms, options, report)

@@ -36,7 +36,16 @@ from gpu_kmeans import (
     refinement,
 )
 from gpu_kmeans.backends import backend_for
-from gpu_kmeans.backends.cuda import backend, dithering, merging, searching, walks
+from gpu_kmeans.backends.cuda import (
+    backend,
+    dithering,
+    histograms,
+    layout,
+    merging,
+    searching,
+    tiling,
+    walks,
+)
 from gpu_kmeans.backends.cuda import program as programs
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
@@ -290,6 +299,13 @@ def test_a_block_chooses_the_seeds_of_the_reference(engine, channels, edge):
 # Pixels
 
 
+@pytest.fixture(params=["cpp", "triton"])
+def counter(request, monkeypatch):
+    """Count colours by kernels of CUDA C++, and as where they do not compile."""
+    monkeypatch.setattr(backend, "available", lambda _: request.param == "cpp")
+
+
+@pytest.mark.usefixtures("counter")
 @pytest.mark.parametrize(("n", "levels"), [(40, 3), ((1 << 18) + 5, 40)], ids=["sorted", "counted"])
 def test_histograms_agree_and_count_every_pixel(engine, n, levels):
     pixels = torch.from_numpy(noise(1, n, levels=levels)[0] * 5)
@@ -299,6 +315,38 @@ def test_histograms_agree_and_count_every_pixel(engine, n, levels):
     for ours, theirs in zip((colors, counts, inverse), REFERENCE.histogram(pixels), strict=True):
         assert torch.equal(ours, theirs)
     assert (morton_codes(colors).diff() > 0).all()
+
+
+@pytest.mark.usefixtures("counter")
+def test_histograms_of_any_pictures_agree_counted_together(engine, monkeypatch):
+    monkeypatch.setattr(histograms, "TOGETHER", 3)
+    pictures = [noise(7, 9), noise(50, 41), noise(4, 4, 4), photo(6), noise(1, 1), noise(5, 5)]
+    pictures += [np.full((1, 1, 3), level, np.uint8) for level in (0, 255)]
+    pictures += [np.full((60, 70, 3), (255, 0, 254), np.uint8), noise(33, 64, levels=2)]
+    pixels = [torch.from_numpy(picture).reshape(-1, picture.shape[2]) for picture in pictures]
+
+    found = engine.histograms(there(*pixels))
+
+    for ours, of_one in zip(found, pixels, strict=True):
+        for part, theirs in zip(ours, REFERENCE.histogram(of_one), strict=True):
+            assert torch.equal(part.cpu(), theirs)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colors_are_laid_out_alike_by_one_launch_and_by_many(monkeypatch, channels):
+    alone = [color_problem(n, channels) for n in (128, 1, 300, 129, 2000)]
+    points, weights = [p - 40 for p, _ in alone], [w for _, w in alone]
+    packed = REFERENCE.pack(there(*points), there(*weights), is_integral=True)
+    expected = layout.lay_out(packed)
+    monkeypatch.setattr(layout, "lay_out", None)
+
+    found = tiling.lay_out(packed)
+
+    for name in found.__slots__:
+        mine, theirs = getattr(found, name), getattr(expected, name)
+        same_parts = torch.equal(mine, theirs) if torch.is_tensor(mine) else mine == theirs
+        assert same_parts, name
+        assert not torch.is_tensor(mine) or mine.dtype == theirs.dtype, name
 
 
 @pytest.fixture(params=["cpp", "triton"])

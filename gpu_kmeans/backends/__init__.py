@@ -320,6 +320,12 @@ class AheadBackend(Backend, Protocol):
         """Do as `assign_accumulate` with each of several sets of centroids of one problem."""
         ...
 
+    def histograms(
+        self, pixels: Sequence[UInt8[Tensor, "_n _c"]]
+    ) -> list[tuple[UInt8[Tensor, "_m _c"], Int[Tensor, " _m"], Int[Tensor, " _n"]]]:
+        """Do as `histogram` for each picture."""
+        ...
+
     def merge(
         self,
         colors: Sequence[UInt8[Tensor, "_n c"]],

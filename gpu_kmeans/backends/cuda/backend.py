@@ -33,11 +33,12 @@ from gpu_kmeans.backends import (
 )
 from gpu_kmeans.backends.cuda import colors as pixel_kernels
 from gpu_kmeans.backends.cuda import dithering, passes, searching, seeds
+from gpu_kmeans.backends.cuda.histograms import count_opaque
 from gpu_kmeans.backends.cuda.layout import (
     BOXED_DIMENSIONS,
     Tiles,
     as_int32,
-    lay_out,
+    in_rows,
     on,
     rows_of,
     to_device,
@@ -46,6 +47,7 @@ from gpu_kmeans.backends.cuda.merging import merge
 from gpu_kmeans.backends.cuda.passes import TILE, WIDEST
 from gpu_kmeans.backends.cuda.program import available
 from gpu_kmeans.backends.cuda.steps import LONELY, RESTS
+from gpu_kmeans.backends.cuda.tiling import lay_out
 from gpu_kmeans.backends.cuda.walks import EXACT, TileWalk, warps_for, width_for
 from gpu_kmeans.backends.reference import ReferenceBackend
 
@@ -69,7 +71,23 @@ class CudaBackend:
     def histogram(
         self, pixels: UInt8[Tensor, "n c"]
     ) -> tuple[UInt8[Tensor, "m c"], Int[Tensor, " m"], Int[Tensor, " n"]]:
-        """Count distinct colours: in a table of all Morton codes, or by sorting."""
+        """Count distinct colours."""
+        return self.histograms([pixels])[0]
+
+    def histograms(
+        self, pixels: Sequence[UInt8[Tensor, "_n _c"]]
+    ) -> list[tuple[UInt8[Tensor, "_m _c"], Int[Tensor, " _m"], Int[Tensor, " _n"]]]:
+        """Count the colours of all opaque pictures, and wait once for how many there are."""
+        device = pixels[0].device
+        opaque = [i for i, of_one in enumerate(pixels) if of_one.shape[1] == 3]  # noqa: PLR2004
+        found = dict[int, tuple[Tensor, Tensor, Tensor]]()
+        if opaque and available(device):
+            counted = count_opaque([pixels[i] for i in opaque])
+            found = dict(zip(opaque, counted, strict=True))
+        return [found.get(i) or self._count(of_one) for i, of_one in enumerate(pixels)]
+
+    def _count(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Count colours in a table of all Morton codes, or by sorting."""
         n, c = pixels.shape
         if c != 3 or n <= SORTED_PIXELS:  # noqa: PLR2004
             return self._reference.histogram(pixels)
@@ -123,7 +141,7 @@ class CudaBackend:
             table, own = self._add_in_order(problems, centroids, k_offsets, active, detail=detail)
             costs = torch.stack([table[a:b, d + 1].sum() for a, b in pairwise(k_offsets)])
         found = _accumulated(table, costs, d, detail=detail)
-        return replace(found, labels=own[_tiles(problems).slots]) if labels else found
+        return replace(found, labels=in_rows(problems, own)) if labels else found
 
     def accumulate_each(
         self, problem: Problems, centroids: Float[Tensor, "K d"], k_offsets: tuple[int, ...]

@@ -8,7 +8,8 @@ import functools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -31,7 +32,6 @@ class Tiles:
         weights: (size,) float64, 0 where a tile is filled up.
         masses: (size,) int64, the same of an integral problem; else empty.
         rows: (size,) int64, the row of the packed points that stands here.
-        slots: (n,) int64, where each row of the packed points stands.
         boxes: (2, d, tiles) low and high corners; empty beyond four dimensions.
         problem_of: (tiles,) int32, whose tile it is.
         tiles_of: (problems,) int32, how many tiles each has.
@@ -43,7 +43,6 @@ class Tiles:
     weights: Tensor
     masses: Tensor
     rows: Tensor
-    slots: Tensor
     boxes: Tensor
     problem_of: Tensor
     tiles_of: Tensor
@@ -70,22 +69,21 @@ class Tiles:
 
 
 def lay_out(problems: Problems) -> Tiles:
-    """Lay packed problems out in tiles. Waits for nothing. Never raises."""
+    """Lay packed problems out in tiles, by PyTorch. Waits for nothing. Never raises."""
     points, spans = problems.points, problems.spans
     device, d = points.device, points.shape[1]
     counts = [-(-(rows.stop - rows.start) // TILE) for rows in spans]
     first_tiles = tuple(accumulate(counts, initial=0))
     rows = torch.empty(first_tiles[-1] * TILE, dtype=torch.int64, device=device)
-    slots = torch.empty(len(points), dtype=torch.int64, device=device)
     filled = torch.zeros(len(rows), dtype=torch.bool, device=device)
-    is_ordered = problems.is_integral or d > BOXED_DIMENSIONS
     for span, first in zip(spans, first_tiles, strict=False):
         n = span.stop - span.start
         begin, end = first * TILE, (first + -(-n // TILE)) * TILE
-        order = torch.arange(n, device=device) if is_ordered else morton_order(points[span])
+        order = (
+            torch.arange(n, device=device) if _is_ordered(problems) else morton_order(points[span])
+        )
         rows[begin : begin + n] = order + span.start
         rows[begin + n : end] = order[-1:] + span.start
-        slots[rows[begin : begin + n]] = torch.arange(begin, begin + n, device=device)
         filled[begin + n : end] = True
     laid = points[rows].T.contiguous()
     weights = problems.weights[rows].masked_fill(filled, 0)
@@ -97,7 +95,6 @@ def lay_out(problems: Problems) -> Tiles:
         weights=weights,
         masses=weights.to(torch.int64) if problems.is_integral else rows[:0],
         rows=rows,
-        slots=slots,
         boxes=boxes,
         problem_of=as_int32(
             torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)), device
@@ -106,6 +103,32 @@ def lay_out(problems: Problems) -> Tiles:
         first_tile_of=as_int32(first_tiles[:-1], device),
         first_tiles=first_tiles,
     )
+
+
+def in_rows(problems: Problems, values: Tensor) -> Tensor:
+    """Return what is said of the points in the tiles in the order of the packed ones.
+
+    Args:
+        problems: Laid out in tiles.
+        values: (size,), one for each point of the tiles.
+
+    Returns:
+        (n,) values; a view of them where nothing is moved. Never raises.
+    """
+    tiles = cast("Tiles", problems.layout)
+    sizes = [b - a for a, b in pairwise(problems.offsets)]
+    starts = [TILE * first for first in tiles.first_tiles]
+    spans = [slice(at, at + size) for at, size in zip(starts, sizes, strict=False)]
+    own = values[spans[0]] if len(spans) == 1 else torch.cat([values[span] for span in spans])
+    if _is_ordered(problems):
+        return own
+    rows = torch.cat([tiles.rows[span] for span in spans])
+    return torch.empty_like(own).scatter_(0, rows, own)
+
+
+def _is_ordered(problems: Problems) -> bool:
+    """Say whether points stand in their tiles in the order in which they came."""
+    return problems.is_integral or problems.points.shape[1] > BOXED_DIMENSIONS
 
 
 def as_int32(values: Sequence[int] | Tensor, device: torch.device) -> Tensor:

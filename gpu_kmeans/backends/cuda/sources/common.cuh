@@ -29,6 +29,7 @@ DEVICE uint32 warp_ballot(bool is) { return __ballot_sync(~0u, is); }
 DEVICE uint32 warp_min(uint32 value) { return __reduce_min_sync(~0u, value); }
 DEVICE uint32 warp_max(uint32 value) { return __reduce_max_sync(~0u, value); }
 DEVICE uint32 warp_add(uint32 value) { return __reduce_add_sync(~0u, value); }
+DEVICE uint32 warp_match(uint32 value) { return __match_any_sync(~0u, value); }  // who has the same
 DEVICE uint32 warp_get(uint32 value, int lane) { return __shfl_sync(~0u, value, lane); }
 DEVICE uint64 warp_get(uint64 value, int lane) { return __shfl_sync(~0u, value, lane); }
 DEVICE double warp_get(double value, int lane) { return __shfl_sync(~0u, value, lane); }
@@ -75,6 +76,7 @@ DEVICE uint32 warp_ballot(bool is) { return is; }
 DEVICE uint32 warp_min(uint32 value) { return value; }
 DEVICE uint32 warp_max(uint32 value) { return value; }
 DEVICE uint32 warp_add(uint32 value) { return value; }
+DEVICE uint32 warp_match(uint32) { return 1; }
 DEVICE uint32 warp_get(uint32 value, int) { return value; }
 DEVICE uint64 warp_get(uint64 value, int) { return value; }
 DEVICE double warp_get(double value, int) { return value; }
@@ -117,6 +119,27 @@ DEVICE int warp_count() { return (thread_count() + WARP - 1) / WARP; }
 DEVICE uint64 warp_add(uint64 value) {
     for (int step = WARP / 2; step; step /= 2) value += warp_get(value, lane_index() ^ step);
     return value;
+}
+
+// Columns of numbers, one of each for every picture (or problem), and one that ends the last.
+struct Table {
+    const int64 *columns;  // (columns, count + 1)
+    int count;
+};
+
+DEVICE int64 told(Table table, int column, int row) {
+    return table.columns[column * (table.count + 1) + row];
+}
+
+// Whose block this is, where those of each row begin as a column says.
+DEVICE int owner_of(Table table, int column, int block) {
+    int low = 0, high = table.count;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (told(table, column, middle) <= block) low = middle;
+        else high = middle;
+    }
+    return low;
 }
 
 // The sum of a value over the threads before this one; `all` becomes that over every thread.

@@ -16,34 +16,14 @@
 #define DIGIT 11  // bits of a key that are looked at at once
 #define MOST_LEAVES 40000  // a multiple of 32, FINEST_CELLS of `gpu_kmeans.histogram`
 
-// What the host tells: columns of pictures, and one more that ends the last.
-enum Column { COLORS, FEATURES, WEIGHTS, SIZE, FIRST_CHUNK, FIRST_LEAF, FIRST_LEAF_BLOCK, COLUMNS };
+// What the host tells of each picture.
+enum Column { COLORS, FEATURES, WEIGHTS, SIZE, FIRST_CHUNK, FIRST_LEAF, FIRST_LEAF_BLOCK };
 
 // Rows of scratch memory, each as long as all leaves there is room for. There are nodes in three
 // places: leaves, which stay, and two levels in turn.
 enum WideRow { KEYS, SQUARES, MASSES = SQUARES + 3, SUMS = MASSES + 3 };  // channels x 3 sums
 enum NarrowRow { STARTS, FIRSTS, CHILDREN = FIRSTS + 3, BEGINS, ENDS, SAVED };
 enum ByteRow { HEIGHTS };  // 3
-
-struct Pictures {
-    const int64 *columns;  // (COLUMNS, count + 1)
-    int count;
-};
-
-DEVICE int64 told(Pictures all, Column column, int picture) {
-    return all.columns[column * (all.count + 1) + picture];
-}
-
-// Whose block this is, if those of a picture begin as a column says.
-DEVICE int owner_of(Pictures all, Column column, int block) {
-    int low = 0, high = all.count;
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        if (told(all, column, middle) <= block) low = middle;
-        else high = middle;
-    }
-    return low;
-}
 
 // The height of a colour; -1 where it is the one before it.
 DEVICE int height_of(const uint8 *colors, int64 i, int channels) {
@@ -69,7 +49,7 @@ KERNEL(256) count_cells(
     uint32 *cells  // (pictures, LEVELS): zeros; written: how many there are
 ) {
     SHARED uint32 counts[LEVELS];
-    Pictures all = {columns, pictures};
+    Table all = {columns, pictures};
     int p = owner_of(all, FIRST_CHUNK, block_index());
     const uint8 *colors = (const uint8 *)told(all, COLORS, p);
     int64 begin = (block_index() - told(all, FIRST_CHUNK, p)) * CHUNK, n = told(all, SIZE, p);
@@ -101,7 +81,7 @@ KERNEL(256) find_leaves(
     uint32 *narrow,  // rows of `room`: STARTS, written
     uint8 *bytes  // likewise: HEIGHTS of the leaves, written
 ) {
-    Pictures all = {columns, pictures};
+    Table all = {columns, pictures};
     int p = owner_of(all, FIRST_CHUNK, block_index()), level = finest(cells + p * LEVELS);
     const uint8 *colors = (const uint8 *)told(all, COLORS, p);
     int first_chunk = (int)told(all, FIRST_CHUNK, p);
@@ -136,7 +116,7 @@ KERNEL(256) sum_leaves(
     const uint32 *narrow,
     int64 *wide  // rows of `room`: SQUARES, MASSES and SUMS of the leaves, written
 ) {
-    Pictures all = {columns, pictures};
+    Table all = {columns, pictures};
     int p = owner_of(all, FIRST_LEAF_BLOCK, block_index());
     const float *features = (const float *)told(all, FEATURES, p);
     const double *weights = (const double *)told(all, WEIGHTS, p);
@@ -249,7 +229,7 @@ KERNEL(1024) grow(
 ) {
     SHARED uint32 covered[MOST_LEAVES / 32];  // leaves that belong to a point before them, in bits
     SHARED uint32 node_count;
-    Pictures all = {columns, pictures};
+    Table all = {columns, pictures};
     int p = block_index(), level = finest(cells + p * LEVELS);
     int leaves = (int)cells[p * LEVELS + level], words = (leaves + 31) / 32;
     int64 base = told(all, FIRST_LEAF, p);
@@ -347,7 +327,7 @@ KERNEL(256) sum_points(
     float *means,  // (pictures, target, channels), written, on the grid
     double *masses  // (pictures, target), written
 ) {
-    Pictures all = {columns, pictures};
+    Table all = {columns, pictures};
     int blocks = (target + POINTS_OF_BLOCK - 1) / POINTS_OF_BLOCK;
     int p = block_index() / blocks, first = block_index() % blocks * POINTS_OF_BLOCK;
     int last = first + POINTS_OF_BLOCK < points[p] ? first + POINTS_OF_BLOCK : (int)points[p];
