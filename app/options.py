@@ -73,6 +73,11 @@ Dither = Annotated[
     Field(ge=0, le=1, allow_inf_nan=False, description="strength of dithering"),
     Allowed("0..1"),
 ]
+DitherMethod = Annotated[
+    Literal["diffusion", "blue-noise"],
+    Field(description="of dithering; with blue noise the same colour in place gets the same entry"),
+    Allowed("diffusion or blue-noise"),
+]
 PreferredSpace = Annotated[
     Space | None,
     Field(description="colour space in which distances are measured, if not what prefer says"),
@@ -314,6 +319,7 @@ class CompressOptions(BaseModel):
     prefer: Prefer = "looks"
     space: PreferredSpace = None
     dither: PreferredDither = None
+    dither_method: DitherMethod = "diffusion"
     thrift: PreferredThrift = None
     solid: PreferredSolid = None
     palette: Colors = None

@@ -8,6 +8,9 @@ again: then the mean of every area is kept, which costs looks. Targets are clamp
 the picture: where the palette does not enclose the colours, errors would run away. A pixel whose
 colour is in the palette keeps it and passes nothing on, so that flat areas of it stay clean.
 
+The other method, blue noise, looks at no neighbours (`gpu_kmeans.mixtures`): the same colour at the
+same place gets the same entry, in every frame of an animation. Single pictures look less good.
+
 A palette of cluster means does not enclose the colours, so a dithered picture looks paler than its
 original. `adapt_palette` moves the entries to where the picture, seen from a distance, is closest
 to the original, dithers again and repeats. docs/decisions/0004-dithering.md has what it gains.
@@ -33,9 +36,12 @@ from gpu_kmeans.backends import Backend
 from gpu_kmeans.color import GRID
 from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import premultiplied
-from gpu_kmeans.palette import Palette, opaque_colors
+from gpu_kmeans.mixtures import lay_out, mix
+from gpu_kmeans.palette import Palette, opaque_colors, sort_key
 
-__all__ = ["Labels", "Mapping", "adapt_palette", "map_pixels"]
+__all__ = ["METHODS", "Labels", "Mapping", "adapt_palette", "map_pixels"]
+
+METHODS = ("diffusion", "blue-noise")
 
 ROUNDS, BAND_PIXELS = (6, 4), (1 << 17, 1 << 18)  # of adapting few entries, and more: see 0004
 THRIFTY_SWEEPS = 4  # of choosing again for the file's sake
@@ -83,6 +89,7 @@ def map_pixels(
     *,
     space: str,
     dither: float,
+    method: str = "diffusion",
     thrift: float = 0.0,
 ) -> Mapping:
     """Give every pixel its palette entry.
@@ -94,6 +101,7 @@ def map_pixels(
         labels: The entry nearest to each colour of the histogram.
         space: Where colours are compared.
         dither: Strength, in [0, 1].
+        method: Of dithering, one of METHODS.
         thrift: How much a pixel prefers the entries of those beside it, without dithering.
 
     Returns:
@@ -114,9 +122,10 @@ def map_pixels(
     inverse = histogram.inverse.reshape(h, w)
     if dither:
         own = torch.where((features == entries[rows]).all(dim=1), rows, -1)
-        indices = engine.dither(
-            features, inverse, entries, strength=dither, own=own, sweeps=_sweeps(dither, SWEEPS)
-        )
+        indices = _dithered(
+            engine, features, inverse, palette,
+            space=space, strength=dither, method=method, own=own, sweeps=SWEEPS,
+        )  # fmt: skip
     else:
         price = thrift * _typical_sq_distance(features, entries, rows, histogram.counts)
         indices = engine.economize(
@@ -141,6 +150,7 @@ def adapt_palette(
     *,
     space: str,
     dither: float,
+    method: str = "diffusion",
     kept: int = 0,
 ) -> Palette:
     """Move entries to where the dithered picture looks most like the original.
@@ -151,6 +161,7 @@ def adapt_palette(
         palette: Where to start from.
         space: Where colours are compared and blurred.
         dither: Strength, in (0, 1].
+        method: Of dithering, one of METHODS.
         kept: How many entries, the first ones, must stay as they are.
 
     Returns:
@@ -158,15 +169,15 @@ def adapt_palette(
     """
     has_more = len(palette.colors) > FEW_ENTRIES
     bands = _bands(histogram.inverse.reshape(histogram.shape[:2]), BAND_PIXELS[has_more])
-    features = histogram.features(space).index_select(0, bands.reshape(-1))
-    inverse = torch.arange(bands.numel(), dtype=torch.int32, device=bands.device).view(bands.shape)
+    features, inverse = _sampled(histogram.features(space), bands, by_pixel=method == "diffusion")
     nobody = torch.full((len(features),), -1, device=features.device)
     fixed = palette.keep(torch.arange(len(palette.colors)) < kept)
     for _ in range(ROUNDS[has_more]):
         entries = palette.to_features(space)
-        indices = engine.dither(
-            features, inverse, entries, strength=dither, own=nobody, sweeps=_sweeps(dither, 1)
-        )
+        indices = _dithered(
+            engine, features, inverse, palette,
+            space=space, strength=dither, method=method, own=nobody, sweeps=1,
+        )  # fmt: skip
         found = engine.blurred_moments(features, inverse, indices, len(entries))
         meetings, sums = (moments.cpu().double().numpy() for moments in found)
         moved = _sweep(entries.cpu().double().numpy(), meetings, sums, kept)
@@ -177,12 +188,42 @@ def adapt_palette(
     return palette
 
 
-def _sweeps(dither: float, sweeps: int) -> int:
-    """Let pixels choose again, but not at full strength, which keeps every area's mean.
+def _dithered(
+    engine: Backend,
+    features: Tensor,
+    inverse: Tensor,
+    palette: Palette,
+    *,
+    space: str,
+    strength: float,
+    method: str,
+    own: Tensor,
+    sweeps: int,
+) -> Tensor:
+    """Dither by a method; at full strength no pixel chooses again, so that areas keep their means.
 
-    Dots that are few and far between do not look right from as near as two pixels, and go.
+    Dots that are few and far between do not look right from as near as two pixels, and would go.
     """
-    return 0 if dither == 1 else sweeps
+    entries = palette.to_features(space)
+    if method == "blue-noise":
+        order = sort_key(palette.colors).argsort()
+        return lay_out(mix(engine, features, entries, order, strength=strength, own=own), inverse)
+    sweeps = 0 if strength == 1 else sweeps
+    return engine.dither(features, inverse, entries, strength=strength, own=own, sweeps=sweeps)
+
+
+def _sampled(features: Tensor, bands: Tensor, *, by_pixel: bool) -> tuple[Tensor, Tensor]:
+    """Return the colours of bands, and where each pixel has its own among them.
+
+    By pixel, in the order in which they are visited, or each colour once.
+    """
+    if by_pixel:
+        rows = torch.arange(bands.numel(), dtype=torch.int32, device=bands.device)
+        return features.index_select(0, bands.reshape(-1)), rows.view(bands.shape)
+    is_there = torch.zeros(len(features), dtype=torch.bool, device=bands.device)
+    is_there[bands.reshape(-1).long()] = True
+    places = is_there.cumsum(0, dtype=torch.int32) - 1
+    return features[is_there], places[bands.long()]
 
 
 def _bands(inverse: Tensor, enough: int) -> Tensor:

@@ -11,11 +11,12 @@ from gpu_kmeans.dithering import Labels, map_pixels
 from gpu_kmeans.errors import OptionError, ShapeError
 from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import psnr_db
+from gpu_kmeans.nearest import nearest_rows
 from gpu_kmeans.palette import MAX_COLORS, Palette, opaque_colors, sort_key
 from gpu_kmeans.quantize_options import QuantizeOptions
 from gpu_kmeans.quantized_image import QuantizedImage
 
-__all__ = ["draw", "draw_as_it_is", "given_palette", "nearest_entries", "nearest_rows"]
+__all__ = ["draw", "draw_as_it_is", "given_palette", "nearest_entries"]
 
 
 def draw(
@@ -53,6 +54,7 @@ def draw(
         labels,
         space=options.space,
         dither=options.dither,
+        method=options.dither_method,
         thrift=options.thrift,
     )
     indices, counts = mapping.indices, mapping.counts
@@ -134,13 +136,6 @@ def _own_entries(histogram: Histogram, palette: Palette, others: Tensor) -> Tens
     place = torch.where(codes[place] == names, place, nowhere)
     entries = torch.cat([others.expand(nowhere), others.new_zeros(1)])
     return entries.index_put_((place,), rows)[:-1]
-
-
-def nearest_rows(engine: Backend, features: Tensor, entries: Tensor) -> Tensor:
-    """Find the nearest entry, (n,) int64, to each of the features (n, d). Never raises."""
-    problem = engine.pack([features], [torch.ones_like(features[:, 0]).double()], is_integral=True)
-    found = engine.assign_accumulate(problem, entries, (0, len(entries)), labels=True)
-    return found.labels.long()
 
 
 def given_palette(colors: Tensor, histogram: Histogram, name: str = "palette") -> Palette:

@@ -16,10 +16,11 @@ from gpu_kmeans.backends import Backend, Problems
 from gpu_kmeans.color import STEPS, srgb8_to_features
 from gpu_kmeans.distances import OVER_RELAXED, cluster_means
 from gpu_kmeans.dithering import Labels, adapt_palette
-from gpu_kmeans.drawing import draw, draw_as_it_is, given_palette, nearest_entries, nearest_rows
+from gpu_kmeans.drawing import draw, draw_as_it_is, given_palette, nearest_entries
 from gpu_kmeans.errors import OptionError
 from gpu_kmeans.histogram import Histogram, coarse_points, coarsen_together
 from gpu_kmeans.lloyd import Fit, descend
+from gpu_kmeans.nearest import nearest_rows
 from gpu_kmeans.palette import Palette, opaque_colors, sort_key
 from gpu_kmeans.progress import Progress, part_of
 from gpu_kmeans.quantize_options import QuantizeOptions
@@ -220,8 +221,9 @@ def _settled(
         palette = _with_opaque(engine, histogram, palette, options.space, kept=kept)
     elif options.dither and fixed < len(palette.colors):
         palette = adapt_palette(
-            engine, histogram, palette, space=options.space, dither=options.dither, kept=fixed
-        )
+            engine, histogram, palette,
+            space=options.space, dither=options.dither, method=options.dither_method, kept=fixed,
+        )  # fmt: skip
     return palette.sorted(kept) if options.solid else palette
 
 

@@ -45,6 +45,7 @@ def quantize(
     min_quality: float | None = None,
     space: str = "rgb",
     dither: float = 0.0,
+    dither_method: str = "diffusion",
     thrift: float = 0.0,
     solid: bool = False,
     palette: object = None,
@@ -76,6 +77,8 @@ def quantize(
             0 <= dither <= 1; 0 for not at all, 0.6 looks best, 1 is plain error diffusion, which
             keeps the mean of every area. The computed colours of an opaque picture are then moved
             to where it looks right from afar.
+        dither_method: "diffusion", which looks best, or "blue-noise", where the same colour at the
+            same place gets the same entry of a palette, whatever is beside it: for animations.
         thrift: How much pixels prefer the entries of those beside them, so that the file gets
             smaller, 0 <= thrift <= 10; without dithering. 0.5 is a good exchange, mostly of what
             an eye does not see. A pixel whose colour is in the palette keeps it.
@@ -122,6 +125,7 @@ def quantize(
         min_quality=min_quality,
         space=space,
         dither=dither,
+        dither_method=dither_method,
         thrift=thrift,
         solid=solid,
         palette=palette,
@@ -148,6 +152,7 @@ def quantize_batch(
     min_quality: float | None = None,
     space: str = "rgb",
     dither: float = 0.0,
+    dither_method: str = "diffusion",
     thrift: float = 0.0,
     solid: bool = False,
     palette: object = None,
@@ -173,6 +178,7 @@ def quantize_batch(
         min_quality: See `quantize`.
         space: See `quantize`.
         dither: See `quantize`.
+        dither_method: See `quantize`.
         thrift: See `quantize`.
         solid: See `quantize`.
         palette: See `quantize`; the same for all.
@@ -206,6 +212,7 @@ def quantize_batch(
         targets=Targets.of(k if palette is None else None, min_psnr, min_quality),
         space=space,
         dither=check_number("dither", dither, low=0, high=1),
+        dither_method=dither_method,
         thrift=check_thrift(thrift, dither),
         solid=solid,
         palette=None if palette is None else check_palette(palette),

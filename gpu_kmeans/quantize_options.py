@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gpu_kmeans.checks import as_tensor, check_integer, check_number
 from gpu_kmeans.color import check_space
+from gpu_kmeans.dithering import METHODS
 from gpu_kmeans.errors import OptionError, ShapeError
 from gpu_kmeans.lloyd import INITS, Fit
 from gpu_kmeans.palette import MAX_COLORS, ORDERS
@@ -27,6 +28,7 @@ class QuantizeOptions:
     targets: Targets
     space: str
     dither: float
+    dither_method: str
     thrift: float
     solid: bool
     palette: Tensor | None
@@ -62,6 +64,8 @@ class QuantizeOptions:
             if got is not None and self.palette is not None:
                 raise OptionError(name, got, "none beside palette, which is what it is")
         check_space(self.space)
+        if str(self.dither_method) not in METHODS:
+            raise OptionError("dither_method", self.dither_method, f"one of {', '.join(METHODS)}")
         if self.palette is not None and self.reserve is not None:
             raise OptionError("reserve", "colours", "none beside palette, which is the whole one")
         if str(self.order) not in ORDERS:

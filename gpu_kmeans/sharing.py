@@ -129,6 +129,7 @@ def shared_palette(
         targets=Targets.of(k, min_psnr, None),
         space=space,
         dither=0.0,
+        dither_method="diffusion",
         thrift=0.0,
         solid=False,
         palette=None,

@@ -227,6 +227,8 @@ BAD_QUANTIZE_OPTIONS = [
     ("dither", "strong"),
     ("dither", None),
     ("dither", np.nan),
+    ("dither_method", "bayer"),
+    ("dither_method", None),
     ("thrift", np.ones(2)),
     ("curve", "no"),
     ("solid", "no"),

@@ -432,6 +432,10 @@ def _count_what_lies_about(engine, pixels, occurring, k):
         ("grey-ramp", {"k": 7, "refine": 0, "max_iter": 4}),
         ("dark-neighbors", {"k": 3, "refine": 0, "space": "linear", "dither": 0.7}),
         ("noise-alpha", {"k": 4, "refine": 0, "max_iter": 3, "space": "oklab"}),
+        (
+            "few-levels",
+            {"k": 5, "refine": 0, "max_iter": 3, "dither": 0.6, "dither_method": "blue-noise"},
+        ),
         ("column", {"k": 6, "refine": 0, "n_init": 2, "init": "random"}),
     ],
     ids=str,

@@ -4,7 +4,7 @@ import { TARGETS } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
-const DEFAULTS = { prefer: "looks", refine: "1", seed: "0", format: "png", order: "given", metadata: "strip", skip_if_larger: "false" };
+const DEFAULTS = { prefer: "looks", dither_method: "diffusion", refine: "1", seed: "0", format: "png", order: "given", metadata: "strip", skip_if_larger: "false" };
 
 // What the API takes where space, dither and thrift are not given.
 const PREFERRED = { looks: { space: "oklab", dither: "0.6", thrift: "0" }, bytes: { space: "oklab", dither: "0", thrift: "0.5" } };
@@ -45,7 +45,7 @@ export class Controls extends EventTarget {
     $("dither").addEventListener("input", () => this.#onStrength("dither", "thrift"));
     $("thrift").addEventListener("input", () => this.#onStrength("thrift", "dither"));
     $("target").addEventListener("change", () => this.takeK("auto"));
-    for (const name of ["dither", "thrift", "refine", "order", "metadata"]) $(name).addEventListener("change", () => this.#changed(name));
+    for (const name of ["dither", "dither_method", "thrift", "refine", "order", "metadata"]) $(name).addEventListener("change", () => this.#changed(name));
     for (const name of ["space", "format"]) for (const radio of form.elements[name]) radio.addEventListener("change", () => this.#changed(name));
     for (const radio of form.elements.prefer) radio.addEventListener("change", () => this.#onPrefer());
     $("skip_if_larger").addEventListener("change", () => this.#changed("skip_if_larger"));
@@ -63,6 +63,7 @@ export class Controls extends EventTarget {
       prefer: elements.prefer.value,
       space: elements.space.value,
       dither: this.#dither,
+      dither_method: $("dither_method").value,
       thrift: this.#thrift,
       refine: $("refine").value,
       seed: $("seed").value,

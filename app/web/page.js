@@ -13,7 +13,7 @@ import { Pictures } from "./pictures.js";
 import { bytes, change, decibels, number, plural, quoted, scientific, stem } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const KEEPS_PALETTE = new Set(["prefer", "dither", "thrift", "space", "format", "order", "metadata", "skip_if_larger"]); // these do not ask for other colours
+const KEEPS_PALETTE = new Set(["prefer", "dither", "dither_method", "thrift", "space", "format", "order", "metadata", "skip_if_larger"]); // these do not ask for other colours
 const PATIENCE_MS = 150; // shorter waits show nothing
 const LONG_MS = 2000; // longer ones can be stopped
 

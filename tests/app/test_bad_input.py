@@ -76,6 +76,7 @@ def test_the_pixel_limit_is_named(client):
         ("thrift=11", "thrift", "11"),
         ("thrift=1.5&dither=0.5", "thrift", "1.5"),
         ("dither=nan", "dither", "nan"),
+        ("dither_method=bayer", "dither_method", "bayer"),
         ("k_max=1", "k_max", "1"),
         ("k_max=257", "k_max", "257"),
         ("min_psnr=-1", "min_psnr", "-1"),

@@ -56,6 +56,22 @@ def test_the_counts_and_shares_are_those_of_the_picture_returned(client, photo_p
         assert entry["hex"] == "#{:02x}{:02x}{:02x}".format(*entry["rgb"])
 
 
+def test_frames_are_dithered_such_that_what_stands_still_has_the_same_entries(client, photo):
+    moved = photo.copy()
+    moved[:8, :8] = photo[-8:, -8:]
+    same = {"palette": "000000,806040,c0c0c0,ffffff", "dither_method": "blue-noise"}
+
+    first, second = (
+        decoded(compress(client, encoded(frame), **same)["image"]["data"])
+        for frame in (photo, moved)
+    )
+
+    still = (photo == moved).all(axis=2)
+    assert not still.all()
+    np.testing.assert_array_equal(first[still], second[still])
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) == 4
+
+
 def test_the_centroids_round_to_the_palette(client, photo_png):
     answer = compress(client, photo_png, k=16)
 

@@ -176,6 +176,16 @@ def test_space_dither_and_thrift_are_shown_as_the_server_takes_them(visit):
     expect(visit.page.locator("#curl")).to_contain_text("?k=64'")
 
 
+def test_the_method_of_dithering_is_asked_for(visit):
+    visit.page.locator("#dither_method").evaluate("one => one.closest('details').open = true")
+    visit.page.locator("#dither_method").select_option("blue-noise")
+    expect(visit.page.locator("#curl")).to_contain_text("dither_method=blue-noise")
+    visit.until(lambda: query(visit.sent("/compress")[-1]).get("dither_method") == "blue-noise")
+
+    visit.page.click("#defaults")
+    expect(visit.page.locator("#curl")).to_contain_text("?k=64'")
+
+
 def test_thrift_takes_fewer_bytes_in_place_of_dithering(visit):
     before = visit.download("#save")[1]
     visit.page.focus("#thrift")
