@@ -32,7 +32,7 @@ from gpu_kmeans.targets import Targets, search_k
 __all__ = ["QuantizedImage", "quantize", "quantize_batch"]
 
 Pixels = UInt8[Tensor, "_h _w _c"] | UInt8[np.ndarray, "_h _w _c"]  # each of its own size
-GROUP_PIXELS = 1 << 27  # of pictures fitted together: some 20 bytes of device memory each
+GROUP_PIXELS = 1 << 27  # of pictures fitted together: some 30 bytes of device memory each
 FIRST_K = 32  # of a search for the smallest k that is good enough
 
 
