@@ -157,7 +157,7 @@ def adapt_palette(
 
     Args:
         engine: Who computes.
-        histogram: The picture, opaque.
+        histogram: The picture, with alpha wherever the palette has it.
         palette: Where to start from.
         space: Where colours are compared and blurred.
         dither: Strength, in (0, 1].

@@ -217,13 +217,13 @@ def _settled(
     if options.solid:
         labels = nearest_entries(engine, histogram, palette, options.space, labels)
         palette, fixed = settle_solid(palette, histogram.colors, weights, labels, kept=kept)
-    if palette.colors.shape[1] == 4:  # noqa: PLR2004
-        palette = _with_opaque(engine, histogram, palette, options.space, kept=kept)
-    elif options.dither and fixed < len(palette.colors):
+    if options.dither and fixed < len(palette.colors):
         palette = adapt_palette(
             engine, histogram, palette,
             space=options.space, dither=options.dither, method=options.dither_method, kept=fixed,
         )  # fmt: skip
+    if palette.colors.shape[1] == 4:  # noqa: PLR2004
+        palette = _with_opaque(engine, histogram, palette, options.space, kept=kept)
     return palette.sorted(kept) if options.solid else palette
 
 

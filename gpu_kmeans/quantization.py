@@ -75,8 +75,8 @@ def quantize(
         space: Where colours are compared: "rgb", "linear" or "oklab".
         dither: How much the picture counts as it looks from afar, rather than pixel by pixel,
             0 <= dither <= 1; 0 for not at all, 0.6 looks best, 1 is plain error diffusion, which
-            keeps the mean of every area. The computed colours of an opaque picture are then moved
-            to where it looks right from afar.
+            keeps the mean of every area. The computed colours are then moved to where the picture
+            looks right from afar.
         dither_method: "diffusion", which looks best, or "blue-noise", where the same colour at the
             same place gets the same entry of a palette, whatever is beside it: for animations.
         thrift: How much pixels prefer the entries of those beside them, so that the file gets

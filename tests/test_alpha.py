@@ -50,6 +50,32 @@ def test_an_edge_keeps_its_shape_and_takes_no_colour_from_what_nobody_sees():
     assert not is_magenta.any()
 
 
+def seen_from_afar(pixels):
+    """Blur what alpha lets through of each colour, and alpha itself."""
+    alpha = pixels[..., 3:].astype(float)
+    blurred = np.concatenate([pixels[..., :3] * alpha / 255, alpha], axis=2)
+    for axis in (0, 1):
+        for _ in range(2):
+            blurred = np.apply_along_axis(np.convolve, axis, blurred, [0.25, 0.5, 0.25], "same")
+    return blurred[4:-4, 4:-4]
+
+
+@pytest.mark.parametrize("method", ["diffusion", "blue-noise"])
+@pytest.mark.parametrize("k", [8, 40])
+def test_a_palette_moved_for_dithering_looks_closer_from_afar(k, method):
+    pixels, dithering = sticker(4), {"dither": 0.75, "dither_method": method}
+    means = quantize(pixels, k).palette
+
+    fixed = quantize(pixels, palette=means, **dithering)
+    moved = quantize(pixels, k, **dithering)
+
+    off = [
+        ((seen_from_afar(image.to_pixels()) - seen_from_afar(pixels)) ** 2).mean()
+        for image in (fixed, moved)
+    ]
+    assert off[1] < 0.9 * off[0]
+
+
 @settings(max_examples=50)
 @given(small_pictures(channels=(4,)), st.integers(1, 12), st.sampled_from([0.0, 0.7]))
 def test_no_opaque_pixel_ever_shines_through(pixels, k, dither):
