@@ -14,6 +14,12 @@ typedef long long int64;
 #ifdef __CUDACC__
 
 #define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+#define KERNEL_IN_CLUSTERS(blocks, threads) KERNEL(threads) CLUSTERS_OF(blocks)
+#if __CUDA_ARCH__ >= 900
+#define CLUSTERS_OF(blocks) __cluster_dims__(blocks)
+#else
+#define CLUSTERS_OF(blocks)
+#endif
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 #define SHARED __shared__
@@ -41,6 +47,33 @@ DEVICE void set_bits(uint32 *of, uint32 bits) { atomicOr(of, bits); }
 DEVICE uint32 take(uint32 *from, uint32 count) { return atomicAdd(from, count); }
 DEVICE uint32 take_ticket(uint32 *from) { return atomicAdd(from, 1u); }
 DEVICE void before_ticket() { __threadfence(); }  // what was written is seen by who comes later
+
+// Blocks of a cluster run at the same time, and read one another's memory.
+#if __CUDA_ARCH__ >= 900
+DEVICE int cluster_size() {
+    int size;
+    asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+    return size;
+}
+DEVICE int cluster_rank() {
+    int rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+DEVICE void sync_cluster() {
+    asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+template <typename T> DEVICE const T *in_block(const T *own, int rank) {
+    const T *there;
+    asm volatile("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(own), "r"(rank));
+    return there;
+}
+#else
+DEVICE int cluster_size() { return 1; }
+DEVICE int cluster_rank() { return 0; }
+DEVICE void sync_cluster() { __syncthreads(); }
+template <typename T> DEVICE const T *in_block(const T *own, int) { return own; }
+#endif
 DEVICE int first_bit(uint32 bits) { return __ffs((int)bits) - 1; }
 DEVICE int count_bits(uint32 bits) { return __popc(bits); }
 DEVICE uint32 bits_of(float value) { return __float_as_uint(value); }
@@ -55,6 +88,7 @@ template <typename T> DEVICE T read_fresh(const T *from) { return __ldcg(from); 
 #include <cmath>
 #include <cstring>
 #define KERNEL(threads) extern "C" void
+#define KERNEL_IN_CLUSTERS(blocks, threads) KERNEL(threads)
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define SHARED static
@@ -91,6 +125,10 @@ DEVICE uint32 take(uint32 *from, uint32 count) {
 }
 DEVICE uint32 take_ticket(uint32 *from) { return take(from, 1); }
 DEVICE void before_ticket() {}
+DEVICE int cluster_size() { return 1; }
+DEVICE int cluster_rank() { return 0; }
+DEVICE void sync_cluster() {}
+template <typename T> DEVICE const T *in_block(const T *own, int) { return own; }
 DEVICE int first_bit(uint32 bits) { return __builtin_ffs((int)bits) - 1; }
 DEVICE int count_bits(uint32 bits) { return __builtin_popcount(bits); }
 template <typename To, typename From> DEVICE To same_bits(From from) {

@@ -112,14 +112,13 @@ DEVICE void pass(const float *points, const int64 *masses, int size, const float
     int begin = blocks[block_total + block_index()], end = blocks[2 * block_total + block_index()];
     for (int t = begin + warp_index(); t < end; t += warp_count()) {
         Box<D> box;
-        Points<D> own;
+        Points<D, 1> own;
         box.read(boxes, tiles, t);
         own.read(points, size, t);
         own.template find<DETAIL>(box, rows, of.count);
         own_cost += own.template add<DETAIL>(masses, t, table);
         if (labels)
-            for (int i = 0; i < OWN; i++)
-                labels[(int64)t * TILE + i * WARP + lane_index()] = own.label[i];
+            for (int i = 0; i < own.OWN; i++) labels[own.place(t, i)] = own.label[i];
     }
     own_cost = warp_add(own_cost);
     if (lane_index() == 0) add_to(&cost, own_cost);

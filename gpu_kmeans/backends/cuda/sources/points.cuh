@@ -5,7 +5,6 @@
 // distances do. Weights of a problem add up to less than 2^31.
 
 #define TILE 128
-#define OWN (TILE / WARP)  // points of a tile to a lane
 #define MIDDLE 1020.0f
 #define NOBODY 0xffffffffu
 
@@ -67,16 +66,22 @@ template <int D> struct Box {
     }
 };
 
-// A lane's points of a tile, and what was found for them.
-template <int D> struct Points {
+// A lane's points of a tile, or of one of several parts of it, and what was found for them.
+template <int D, int PARTS> struct Points {
+    enum { OWN = TILE / WARP / PARTS };
     float x[D][OWN];  // less MIDDLE
     float smallest[OWN], second[OWN];
     int label[OWN];
 
-    DEVICE_MEMBER void read(const float *points, int size, int t) {
+    // Where the i-th point of this lane stands, of a part of all tiles.
+    DEVICE_MEMBER static int64 place(int part, int i) {
+        return (int64)part * (TILE / PARTS) + i * WARP + lane_index();
+    }
+
+    DEVICE_MEMBER void read(const float *points, int size, int part) {
         for (int i = 0; i < OWN; i++)
             for (int j = 0; j < D; j++)
-                x[j][i] = points[(int64)j * size + (int64)t * TILE + i * WARP + lane_index()] - MIDDLE;
+                x[j][i] = points[(int64)j * size + place(part, i)] - MIDDLE;
     }
 
     // The distance at which a centroid that comes no nearer to the box cannot win, or come second.
@@ -122,11 +127,11 @@ template <int D> struct Points {
     //
     // Neighbours have few centroids between them. Those are taken in rising order: the lanes add up
     // what they have for each, the warp adds that up, and one lane adds it to the words.
-    template <bool DETAIL> DEVICE_MEMBER uint64 add(const int64 *masses, int t, uint32 *table) const {
+    template <bool DETAIL> DEVICE_MEMBER uint64 add(const int64 *masses, int part, uint32 *table) const {
         uint32 weight[OWN], level[D][OWN], gap[OWN];
         uint64 cost = 0;
         for (int i = 0; i < OWN; i++) {
-            weight[i] = (uint32)masses[(int64)t * TILE + i * WARP + lane_index()];
+            weight[i] = (uint32)masses[place(part, i)];
             float square = 0.0f;
             for (int j = 0; j < D; j++) {
                 square = fused(x[j][i], x[j][i], square);

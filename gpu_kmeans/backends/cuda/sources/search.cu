@@ -1,12 +1,15 @@
-// A whole search for good centroids on a few thousand points of a picture: one block to a search,
-// which never leaves its multiprocessor. See `gpu_kmeans.refinement` for what is done and why; here
-// the same is done in the same arithmetic.
+// A whole search for good centroids on a few thousand points of a picture: one block to a search, or
+// a cluster of blocks where there are few searches. See `gpu_kmeans.refinement` for what is done and
+// why; here the same is done in the same arithmetic.
+//
+// The blocks of a cluster share the points. After each pass they read one another's sums, and then
+// all of them take the same step: nothing but sums goes between them.
 
 #include "points.cuh"
 
 
 // The state of one search, in the block's own memory. Centroids lie coordinate by coordinate.
-template <int D> struct Search {
+template <int D, int PARTS> struct Search {
     const float *points, *boxes;
     const int64 *masses;
     int size, tiles, first_tile, end_tile;
@@ -16,7 +19,7 @@ template <int D> struct Search {
     float *here, *there, *best;
     double *scores, *halves;
     int *places, *marks;
-    uint32 *table;
+    uint32 *own_table, *table;  // of this block, and of all
     uint64 *cost;
 
     DEVICE_MEMBER void lay_out() {
@@ -28,7 +31,8 @@ template <int D> struct Search {
         best = there + D * room;
         places = (int *)(best + D * room);
         marks = places + room;
-        table = (uint32 *)(marks + room);
+        own_table = (uint32 *)(marks + room);
+        table = own_table + (cluster_size() > 1 ? room * Words<D, true>::COUNT : 0);
     }
 
     template <bool DETAIL> DEVICE_MEMBER uint64 sum(int c, int column) const {
@@ -37,24 +41,37 @@ template <int D> struct Search {
 
     // Give each point its nearest centroid and add it up there; return the sum of distances.
     template <bool DETAIL> DEVICE_MEMBER double pass() {
-        const int WORDS = Words<D, DETAIL>::COUNT;
+        const int WORDS = Words<D, DETAIL>::COUNT, blocks = cluster_size();
         FOR_THREADS(c, count) rows[c] = row_of<D>(here + c, room);
-        FOR_THREADS(i, count * WORDS) table[i] = 0;
+        FOR_THREADS(i, count * WORDS) own_table[i] = 0;
         if (thread_index() == 0) *cost = 0;
         sync_threads();
         uint64 own_cost = 0;
-        for (int t = first_tile + warp_index(); t < end_tile; t += warp_count()) {
+        int step = blocks * warp_count();
+        for (int p = first_tile * PARTS + warp_index() * blocks + cluster_rank(); p < end_tile * PARTS; p += step) {
             Box<D> box;
-            Points<D> own;
-            box.read(boxes, tiles, t);
-            own.read(points, size, t);
+            Points<D, PARTS> own;
+            box.read(boxes, tiles, p / PARTS);
+            own.read(points, size, p);
             own.template find<DETAIL>(box, rows, count);
-            own_cost += own.template add<DETAIL>(masses, t, table);
+            own_cost += own.template add<DETAIL>(masses, p, own_table);
         }
         own_cost = warp_add(own_cost);
         if (lane_index() == 0) add_to(cost, own_cost);
-        sync_threads();
-        return (double)*cost;
+        if (blocks == 1) {
+            sync_threads();
+            return (double)*cost;
+        }
+        sync_cluster();
+        uint64 all = 0;
+        for (int rank = 0; rank < blocks; rank++) all += *in_block(cost, rank);
+        FOR_THREADS(i, count * WORDS) {
+            uint32 sum = 0;
+            for (int rank = 0; rank < blocks; rank++) sum += in_block(own_table, rank)[i];
+            table[i] = sum;
+        }
+        sync_cluster();  // all have read what the next pass clears
+        return (double)all;
     }
 
     DEVICE_MEMBER double mean(double mass, double sum, double old) const {
@@ -202,14 +219,14 @@ template <int D> struct Search {
 // `lanes` searches in a row go on side by side from the same best. What they find is written to
 // `found`, for the next launch to choose from: read and written alternate between two copies. A
 // single lane chooses at once.
-template <int D>
-DEVICE void advance(Search<D> search, const int *first_tile_of, const int *tiles_of, const float *starts,
+template <int D, int PARTS>
+DEVICE void advance(Search<D, PARTS> search, const int *first_tile_of, const int *tiles_of, const float *starts,
                     int kept, int first_steps, int is_growing, int searches, int lanes, int extra,
                     int steps_in, int steps_out, double reach, const double *luck, int luck_stride,
                     const float *found_before, const double *wcss_before, const float *best_before,
                     const double *lowest_before, float *found, double *wcss, float *best, double *lowest) {
     SHARED uint64 cost;
-    int b = block_index(), group = b / lanes, problem = group / searches, rows = search.room * D;
+    int b = block_index() / cluster_size(), group = b / lanes, problem = group / searches, rows = search.room * D;
     search.cost = &cost;
     search.first_tile = first_tile_of[problem];
     search.end_tile = search.first_tile + tiles_of[problem];
@@ -246,29 +263,29 @@ DEVICE void advance(Search<D> search, const int *first_tile_of, const int *tiles
         search.settle(steps_in);
         search.drop(extra);
         search.settle(steps_out);
-        if (lanes > 1) {
+        if (lanes > 1 && cluster_rank() == 0) {
             search.write(found + (int64)b * rows, search.here, kept);
             if (thread_index() == 0) wcss[b] = search.wcss;
-        } else if (search.wcss < least) {
+        } else if (lanes == 1 && search.wcss < least) {
             least = search.wcss;
             search.copy(search.best, search.here, kept);
         }
     }
-    if (b % lanes == 0) {
+    if (b % lanes == 0 && cluster_rank() == 0) {
         search.write(best + (int64)group * rows, search.best, kept);
         if (thread_index() == 0) lowest[group] = least;
     }
 }
 
-#define ADVANCE(NAME, D)                                                                           \
-    KERNEL(1024)                                                                                   \
+#define ADVANCE(NAME, D, PARTS, KIND)                                                              \
+    KIND                                                                                           \
     NAME(const float *points, const int64 *masses, int size, const float *boxes, int tiles,        \
          const int *first_tile_of, const int *tiles_of, const float *starts, int room, int kept,   \
          int first_steps, int is_growing, int searches, int lanes, int extra, int steps_in,        \
-         int steps_out, double still, double reach, const double *luck, int luck_stride,              \
+         int steps_out, double still, double reach, const double *luck, int luck_stride,           \
          const float *found_before, const double *wcss_before, const float *best_before,           \
          const double *lowest_before, float *found, double *wcss, float *best, double *lowest) {   \
-        Search<D> search;                                                                          \
+        Search<D, PARTS> search;                                                                   \
         search.points = points;                                                                    \
         search.boxes = boxes;                                                                      \
         search.masses = masses;                                                                    \
@@ -277,9 +294,11 @@ DEVICE void advance(Search<D> search, const int *first_tile_of, const int *tiles
         search.room = room;                                                                        \
         search.still = still;                                                                      \
         advance<D>(search, first_tile_of, tiles_of, starts, kept, first_steps, is_growing,         \
-                   searches, lanes, extra, steps_in, steps_out, reach, luck, luck_stride, found_before, wcss_before,\
-                   best_before, lowest_before, found, wcss, best, lowest);                         \
+                   searches, lanes, extra, steps_in, steps_out, reach, luck, luck_stride,          \
+                   found_before, wcss_before, best_before, lowest_before, found, wcss, best, lowest);\
     }
 
-ADVANCE(advance_3, 3)
-ADVANCE(advance_4, 4)
+ADVANCE(advance_3, 3, 1, KERNEL(1024))
+ADVANCE(advance_4, 4, 1, KERNEL(1024))
+ADVANCE(advance_3_together, 3, 4, KERNEL_IN_CLUSTERS(8, 512))
+ADVANCE(advance_4_together, 4, 4, KERNEL_IN_CLUSTERS(8, 512))
