@@ -269,16 +269,17 @@ class Fit:
         searches, effort = self.n_init * searches_for(self.k), REFINE_LEVELS[self.refine]
         problems = _pack_colors(engine, sets)
         room = self.k + int(WIDEST_BREATH * self.k) + 1
-        rngs = [np.random.default_rng([self.seed, i]) for _ in sets for i in range(searches)]
+        rngs = [np.random.default_rng([self.seed, i]) for i in range(searches)]
         if start == "k-means++" and engine.can_search(problems, room):
             draws = torch.stack([seeding_draws(self.k, rng) for rng in rngs])
             plan = search_plan(self.k, effort, rngs)
-            best, lowest, counts = engine.search(problems, None, draws, plan, on_progress)
+            best, lowest, counts = engine.search(problems, draws, plan, on_progress)
             values, sizes = torch.stack([lowest, counts.double()]).tolist()
             if any(size < self.k for size in sizes):
                 return None
         else:
             each = [one for one in sets for _ in range(searches)]
+            rngs = [np.random.default_rng([self.seed, i]) for _ in sets for i in range(searches)]
             seeds = self._seeds_together(engine, each, start, rngs)
             if not engine.can_walk(problems, room) or any(len(s) < self.k for s in seeds):
                 return None

@@ -280,18 +280,18 @@ def test_a_draw_at_the_edge_of_the_range_chooses_a_point_with_weight(engine, edg
 def test_a_block_chooses_the_seeds_of_the_reference(engine, channels, edge):
     sets = [color_problem(n, channels, levels=levels) for n, levels in ((300, 99), (1, 9), (5, 2))]
     k, searches = 7, 2
-    draws = torch.from_numpy(np.random.default_rng(3).random((len(sets) * searches, k, 4)))
+    draws = torch.from_numpy(np.random.default_rng(3).random((searches, k, 4)))
     if edge is not None:
         draws[:] = edge
     points, weights = [p for p, _ in sets], [w for _, w in sets]
     packed = engine.pack(there(*points), there(*weights), is_integral=True)
 
-    seeds, counts = searching.seed(packed.layout, searches, *there(draws), k + 2)
+    seeds, counts = searching.seed(packed.layout, *there(draws), k + 2)
 
     for i, (own, count) in enumerate(zip(seeds.cpu(), counts.tolist(), strict=True)):
         of_set = [some[i // searches] for some in (points, weights)]
         problem = REFERENCE.pack(*([one] for one in of_set), is_integral=True)
-        rows = REFERENCE.seed(problem, [k], [draws[i]])[0]
+        rows = REFERENCE.seed(problem, [k], [draws[i % searches]])[0]
         assert count == len(rows)
         assert torch.equal(own[:count], of_set[0][rows])
 

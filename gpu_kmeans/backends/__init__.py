@@ -246,7 +246,8 @@ class SearchPlan:
         still: The relative fall of the WCSS at which settling ends.
         reach: Standard deviations between a cluster's mean and either half of it.
         extra: How many clusters each breath splits and drops.
-        luck: (searches x lanes, breaths, k) float64, what the gains of splitting are divided by.
+        luck: (searches x lanes, breaths, k) float64, what the gains of splitting are divided by; of
+            the searches of one problem, and the same for the next.
     """
 
     lanes: int
@@ -343,16 +344,15 @@ class AheadBackend(Backend, Protocol):
     def search(
         self,
         problems: Problems,
-        starts: Float[Tensor, "b room d"] | None,
-        draws: Float[Tensor, "b k trials"],
+        draws: Float[Tensor, "searches k trials"],
         plan: SearchPlan,
         on_breath: Callable[[float], None],
     ) -> tuple[Float[Tensor, "b k d"], Float[Tensor, " b"], Int[Tensor, " b"]]:
-        """Seed and refine, as many searches of each problem as b is a multiple of.
+        """Seed and refine, so many searches of each problem.
 
-        `draws` decide the seeds, as in `seed`, where no `starts` are given; `on_breath` hears the
-        share done. Returns centroids, their WCSS, and how many seeds each had: where those are
-        fewer than k, the rest means nothing.
+        `draws` decide the seeds, as in `seed`; `on_breath` hears the share done. Returns centroids,
+        their WCSS, and how many seeds each had: where those are fewer than k, the rest means
+        nothing.
         """
         ...
 

@@ -234,18 +234,17 @@ class CudaBackend:
     def search(
         self,
         problems: Problems,
-        starts: Float[Tensor, "b room d"] | None,
-        draws: Float[Tensor, "b k trials"],
+        draws: Float[Tensor, "searches k trials"],
         plan: SearchPlan,
         on_breath: Callable[[float], None],
     ) -> tuple[Float[Tensor, "b k d"], Float[Tensor, " b"], Int[Tensor, " b"]]:
         """Seed in one launch, and launch a breath of all searches at a time."""
-        tiles, device, (b, k, _) = _tiles(problems), problems.points.device, draws.shape
-        searches = b // len(problems.spans)
-        counts = torch.full((b,), k, device=device)
-        if starts is None:
-            room = k + max(plan.extra, default=0)
-            starts, counts = searching.seed(tiles, searches, to_device(draws, device), room)
+        tiles, k, room = (
+            _tiles(problems),
+            draws.shape[1],
+            draws.shape[1] + max(plan.extra, default=0),
+        )
+        starts, counts = searching.seed(tiles, to_device(draws, problems.points.device), room)
         search = searching.Search(tiles, starts, plan, len(plan.extra) + 1)
         for breath, extra in enumerate(plan.extra):
             on_breath(breath / len(plan.extra))

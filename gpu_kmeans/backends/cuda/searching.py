@@ -4,6 +4,7 @@ Seeding is one launch, a breath of every search another: nothing goes back to th
 and a search never leaves its multiprocessor. See `sources/seeding.cu` and `sources/search.cu`.
 """
 
+import functools
 from itertools import pairwise
 
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 from gpu_kmeans.backends import SearchPlan
 from gpu_kmeans.backends.cuda.layout import Tiles, to_device
 from gpu_kmeans.backends.cuda.program import program
-from gpu_kmeans.backends.cuda.words import BLOCK_TILES, SUMMED_DIMENSIONS, row_bytes
+from gpu_kmeans.backends.cuda.words import BLOCK_TILES, SUMMED_DIMENSIONS, row_bytes, sum_bytes
 
 THREADS = 1024
+CLUSTER, CLUSTERED_THREADS = 8, 512  # blocks to a search where there are few, threads to a block
+FEW_SEARCHES = 16  # with as many blocks to each, they fit on a GPU of 128 multiprocessors
 SHARED_BYTES = 96 << 10  # of a search: what every GPU since Volta has
 
 
@@ -26,20 +29,20 @@ def can_search(tiles: Tiles, room: int) -> bool:
     return fits and max(tiles_of) <= BLOCK_TILES and tiles.is_light
 
 
-def seed(tiles: Tiles, searches: int, uniforms: Tensor, room: int) -> tuple[Tensor, Tensor]:
-    """Choose seeds by greedy k-means++, for so many searches of every problem.
+def seed(tiles: Tiles, uniforms: Tensor, room: int) -> tuple[Tensor, Tensor]:
+    """Choose seeds by greedy k-means++, for several searches of every problem.
 
     Args:
         tiles: The points.
-        searches: Of each problem.
-        uniforms: (problems x searches, k, draws) float64, on the device.
+        uniforms: (searches, k, draws) float64, on the device; the same for each problem.
         room: Rows for the centroids of each search.
 
     Returns:
         Points (problems x searches, room, d), and how many of them are seeds. Never raises.
     """
-    (b, k, draws), d, device = uniforms.shape, len(tiles.points), tiles.points.device
-    nearest = torch.empty(b, tiles.size, dtype=torch.float32, device=device)
+    (searches, k, draws), d, device = uniforms.shape, len(tiles.points), tiles.points.device
+    b = len(tiles.tiles_of) * searches
+    nearest = torch.empty(searches, tiles.size, dtype=torch.float32, device=device)
     counts = torch.empty(b, dtype=torch.int32, device=device)
     centroids = torch.zeros(b, room, d, dtype=torch.float32, device=device)
     program("seeding", device).launch(
@@ -83,16 +86,29 @@ class Search:
         plan, tiles, starts, i = self._plan, self._tiles, self._starts, self._done
         groups, room, d = starts.shape
         luck = self._luck[0, i] if extra else None
+        b = groups * plan.lanes
+        kernel, grid, threads, shared = f"advance_{d}", b, THREADS, _bytes(room, d)
+        if b <= FEW_SEARCHES:
+            blocks = _cluster_size(starts.device)
+            kernel, grid, threads = f"{kernel}_together", b * blocks, CLUSTERED_THREADS
+            shared += room * sum_bytes(d, detail=True) * (blocks > 1)
         program("search", starts.device).launch(
-            f"advance_{d}", groups * plan.lanes, THREADS, tiles.points, tiles.masses, tiles.size,
+            kernel, grid, threads, tiles.points, tiles.masses, tiles.size,
             tiles.boxes, tiles.count, tiles.first_tile_of, tiles.tiles_of, starts, room, kept,
             0 if i else plan.first_steps, int(grows), self._searches, plan.lanes, extra,
             plan.steps_in, plan.steps_out, plan.still, plan.reach, luck, self._luck.stride(0),
             self._found[i % 2], self._wcss[i % 2], self.bests[i], self.lowest[i],
             self._found[(i + 1) % 2], self._wcss[(i + 1) % 2], self.bests[i + 1],
-            self.lowest[i + 1], shared=_bytes(room, d),
+            self.lowest[i + 1], shared=shared,
         )  # fmt: skip
         self._done += 1
+
+
+@functools.cache
+def _cluster_size(device: torch.device) -> int:
+    """Return how many blocks take a search together: one where they cannot."""
+    is_able = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    return CLUSTER if is_able else 1
 
 
 def _bytes(room: int, d: int) -> int:

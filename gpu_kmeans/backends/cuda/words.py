@@ -6,5 +6,9 @@ BLOCK_TILES = 256  # a block may add up without an overflow
 
 def row_bytes(d: int, *, detail: bool = False) -> int:
     """Return the bytes of a centroid, ready to be compared, and of its sums. Never raises."""
-    words = 1 + 2 * d + (3 * d + 3 if detail else 0)
-    return (16 if d == 3 else 32) + 4 * words  # noqa: PLR2004
+    return (16 if d == 3 else 32) + sum_bytes(d, detail=detail)  # noqa: PLR2004
+
+
+def sum_bytes(d: int, *, detail: bool = False) -> int:
+    """Return the bytes of a centroid's sums. Never raises."""
+    return 4 * (1 + 2 * d + (3 * d + 3 if detail else 0))

@@ -259,7 +259,7 @@ DEVICE void advance(Search<D, PARTS> search, const int *first_tile_of, const int
         least = search.wcss;
     }
     if (extra) {
-        search.split(extra, luck + (int64)b * luck_stride, reach);
+        search.split(extra, luck + (int64)(b % (searches * lanes)) * luck_stride, reach);
         search.settle(steps_in);
         search.drop(extra);
         search.settle(steps_out);

@@ -71,7 +71,7 @@ DEVICE void seed(const float *points, const int64 *masses, int size, const int *
     int from = begin + warp_index() * each, to = from + each;
     from = from < begin + n ? from : begin + n;
     to = to < begin + n ? to : begin + n;
-    float *nearest = all_nearest + (int64)b * size;
+    float *nearest = all_nearest + (int64)(b % searches) * size;  // problems lie apart
     float chosen[D] = {};
     for (int step = 0; step < k; step++) {
         uint64 own = 0;
@@ -96,7 +96,7 @@ DEVICE void seed(const float *points, const int64 *masses, int size, const int *
             return;
         }
         for (int q = warp_index(); q < draws; q += warps) {
-            double target = uniforms[((int64)b * k + step) * draws + q] * (double)all;
+            double target = uniforms[((int64)(b % searches) * k + step) * draws + q] * (double)all;
             uint64 before = 0;
             int w = first_beyond(warps, target, &before, Listed{sums});
             int start = begin + w * each, row = -1;
