@@ -52,9 +52,11 @@ def area_weights(counts: Int[Tensor, " n"], inverse: Int[Tensor, "h w"]) -> Floa
         57.0
     """
     inside = _inside_counts(inverse, len(counts)).double()
-    pixels = inverse.numel()
+    pixels, weights = inverse.numel(), counts.double()
     scale = 2.0 ** max(0, WEIGHT_BITS - ((1 + WORTH) * pixels).bit_length())
-    weights = counts + WORTH * inside * (inside / pixels).sqrt().sqrt()
+    # On the CPU only where there is an area: a photograph has few. A GPU would wait to be told.
+    some = inside.nonzero()[:, 0] if inside.device.type == "cpu" else slice(None)
+    weights[some] += WORTH * inside[some] * (inside[some] / pixels).sqrt().sqrt()
     return (weights * scale + 0.5).floor()
 
 

@@ -22,6 +22,8 @@ References:
     Floyd, Steinberg, "An adaptive algorithm for spatial greyscale", Proc. SID 17(2), 1976.
     Analoui, Allebach, "Model-based halftoning using direct binary search", Proc. SPIE 1666, 1992.
         Differs: whole palettes, a fixed order in nine turns, no swaps; entries by nearness.
+    Young, "Iterative methods for solving partial difference equations of elliptic type",
+        Trans. Amer. Math. Soc. 76(1), 1954 (over-relaxation).
     Puzicha et al., "On spatial quantization of color images", IEEE Trans. Image Proc. 9(4), 2000.
 """
 
@@ -43,7 +45,8 @@ __all__ = ["METHODS", "Labels", "Mapping", "adapt_palette", "map_pixels"]
 
 METHODS = ("diffusion", "blue-noise")
 
-ROUNDS, BAND_PIXELS = (6, 4), (1 << 17, 1 << 18)  # of adapting few entries, and more: see 0004
+FEW, MORE = 4 * (1 << 17,), (1 << 17, 1 << 18, 1 << 18)  # pixels of each round: see 0004
+BEYOND = 1.7  # times the step that would be right for an entry, were the others to stay
 THRIFTY_SWEEPS = 4  # of choosing again for the file's sake
 SWEEPS = 2  # over the pixels, each choosing again; a third changes nothing to speak of
 BAND_ROWS = 8  # of the bands of a large picture that the palette is adapted to
@@ -59,11 +62,13 @@ class Labels:
             a colour matter, and -1 will do for the others.
         counts: (m,) int64, pixels of each entry, where that is known.
         wcss: Of the colours against their entries, in RGB units, likewise.
+        are_own: Each entry is just the colour, or -1.
     """
 
     entries: Tensor
     counts: Tensor | None = None
     wcss: float | None = None
+    are_own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +126,9 @@ def map_pixels(
     features, entries = histogram.features(space), palette.to_features(space)
     inverse = histogram.inverse.reshape(h, w)
     if dither:
-        own = torch.where((features == entries[rows]).all(dim=1), rows, -1)
+        own = rows
+        if not labels.are_own:
+            own = torch.where((features == entries[rows]).all(dim=1), rows, -1)
         indices = _dithered(
             engine, features, inverse, palette,
             space=space, strength=dither, method=method, own=own, sweeps=SWEEPS,
@@ -167,12 +174,11 @@ def adapt_palette(
     Returns:
         The palette; entries that meet are merged. Never raises.
     """
-    has_more = len(palette.colors) > FEW_ENTRIES
-    bands = _bands(histogram.inverse.reshape(histogram.shape[:2]), BAND_PIXELS[has_more])
-    features, inverse = _sampled(histogram.features(space), bands, by_pixel=method == "diffusion")
-    nobody = torch.full((len(features),), -1, device=features.device)
+    plane, placed = histogram.inverse.reshape(histogram.shape[:2]), histogram.features(space)
     fixed = palette.keep(torch.arange(len(palette.colors)) < kept)
-    for _ in range(ROUNDS[has_more]):
+    for enough in MORE if len(palette.colors) > FEW_ENTRIES else FEW:
+        features, inverse = _sampled(placed, _bands(plane, enough), by_pixel=method == "diffusion")
+        nobody = torch.full((len(features),), -1, device=features.device)
         entries = palette.to_features(space)
         indices = _dithered(
             engine, features, inverse, palette,
@@ -237,15 +243,16 @@ def _bands(inverse: Tensor, enough: int) -> Tensor:
 
 
 def _sweep(entries: np.ndarray, meetings: np.ndarray, sums: np.ndarray, kept: int) -> np.ndarray:
-    """Minimize over one entry after the other (Gauss and Seidel), once: the indices change anyway.
+    """Minimize over one entry after the other, and beyond (successive over-relaxation), once.
 
+    The indices change anyway.
     Each sum in numpy's own order, on every machine; a library's solver would depend on its threads.
     """
     moved = entries.copy()
     for c in range(kept, len(moved)):
         if meetings[c, c] > 0:
             rest = sums[c] - (meetings[c, :, None] * moved).sum(axis=0)
-            moved[c] = np.clip(moved[c] + rest / meetings[c, c], 0, GRID)
+            moved[c] = np.clip(moved[c] + BEYOND * (rest / meetings[c, c]), 0, GRID)
     return moved
 
 

@@ -44,7 +44,7 @@ def draw(
     histogram = histogram.with_channels(palette.colors.shape[1])
     if labels is None and options.dither and histogram.colors.shape[1] == 3:  # noqa: PLR2004
         nobody = torch.tensor(-1, device=palette.colors.device)
-        labels = Labels(entries=_own_entries(histogram, palette, nobody))
+        labels = Labels(entries=_own_entries(histogram, palette, nobody), are_own=True)
     elif labels is None:
         labels = Labels(entries=nearest_entries(engine, histogram, palette, options.space))
     mapping = map_pixels(

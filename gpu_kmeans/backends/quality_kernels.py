@@ -15,7 +15,7 @@ def squared_error(before, inverse, after, indices, rows):
     total, channels = np.int64(0), before.shape[1]
     for y in range(rows[0], rows[1]):
         for x in range(inverse.shape[1]):
-            a, b = inverse[y, x], indices[y, x]
+            a, b = np.uint64(inverse[y, x]), np.uint64(indices[y, x])  # unsigned: none from the end
             for j in range(channels):
                 missed = np.int64(before[a, j]) - np.int64(after[b, j])
                 total += missed * missed
