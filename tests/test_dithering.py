@@ -17,11 +17,12 @@ GREYS = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
 
 
 def nearest_entries(pixels, palette, space):
-    """Compare every pixel with every entry on the grid of the space."""
+    """Compare every pixel with every entry on the grid of the space; its own colour comes first."""
     rows = torch.from_numpy(np.ascontiguousarray(pixels.reshape(-1, pixels.shape[2])))
     ours = srgb8_to_features(rows, space).numpy().astype(int)
     entries = srgb8_to_features(torch.from_numpy(palette), space).numpy().astype(int)
     square = ((ours[:, None] - entries) ** 2).sum(axis=2)
+    square[(rows.numpy()[:, None] == palette).all(axis=2)] = -1  # others may share its place there
     return square.argmin(axis=1).reshape(pixels.shape[:2])
 
 
