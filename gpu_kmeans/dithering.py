@@ -221,8 +221,11 @@ def _dithered(
 def _sampled(features: Tensor, bands: Tensor, *, by_pixel: bool) -> tuple[Tensor, Tensor]:
     """Return the colours of bands, and where each pixel has its own among them.
 
-    By pixel, in the order in which they are visited, or each colour once.
+    By pixel, in the order in which they are visited, where the picture has more colours than these
+    have pixels, or each colour once.
     """
+    if by_pixel and len(features) <= bands.numel():
+        return features, bands
     if by_pixel:
         rows = torch.arange(bands.numel(), dtype=torch.int32, device=bands.device)
         return features.index_select(0, bands.reshape(-1)), rows.view(bands.shape)
