@@ -294,7 +294,7 @@ class CpuBackend:
         for phase in (*range(3),) * sweeps:
             parallel(functools.partial(reconsider, phase), range(len(thirds)))
         if sweeps:
-            dither_kernels.interleave(planes[2], indices)
+            dither_kernels.interleave(planes[1], indices)
         return torch.from_numpy(indices)
 
     def blurred_moments(

@@ -80,7 +80,7 @@ def diffuse(
                     starts[cell] = start
                 chosen[lane] = nearest(start, pair01, pair23, lists)
             settle_wave(waves, step, state, targets, chosen, entries, share)
-        if planes[0].size:
+        if planes[1].size:
             _spread(waves, y, end, w, *planes)
         else:
             for lane in range(end - y):
@@ -105,9 +105,9 @@ def _fill(words, own, inverse, first, end, waves):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _spread(waves, first, end, w, colors, misses, names, stays):
+def _spread(waves, first, end, w, misses, names, stays):
     """Write what waves have of their rows into the planes."""
-    d = colors.shape[2]
+    d = misses.shape[2]
     for lane in range(end - first):
         y = first + lane
         for third in range(3):
@@ -119,5 +119,4 @@ def _spread(waves, first, end, w, colors, misses, names, stays):
                 shift = 16 * (j & 1)
                 for i in range((w - third + 2) // 3):
                     step = np.uint64(3 * i + third + BEHIND * lane)
-                    colors[y, third, j, i] = waves[step, COLOR + (j >> 1), lane] >> shift
                     misses[y + 2, third, j, i + 1] = waves[step, MISSED + (j >> 1), lane] >> shift

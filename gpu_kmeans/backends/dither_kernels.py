@@ -2,9 +2,9 @@
 
 All numbers are whole, so that no order of operations matters; `gpu_kmeans.backends.entry_lists`
 says how they are laid out. Every third pixel of a row is in one plane, so that those of one turn
-lie side by side: the planes are colors (h, 3, d, n) int16; misses (h + 4, 3, d, n + 2) int16, entry
-minus colour, with a rim of nothing; names (h, 3, n) uint8, the entries; stays (h, 3, n), who keeps
-its entry. n is a third of the width, rounded up.
+lie side by side: the planes are misses (h + 4, 3, d, n + 2) int16, entry minus colour, with a rim
+of nothing; names (h, 3, n) uint8, the entries; stays (h, 3, n), who keeps its entry. n is a third
+of the width, rounded up.
 """
 
 from typing import no_type_check
@@ -64,16 +64,21 @@ def reconsider(palette, limits, grid, share, phase, rows, w, planes, starts, lis
 
     What the rows above and below miss does not change meanwhile.
     """
-    colors, misses, names, stays = planes
-    d, n = colors.shape[2:]
+    misses, names, stays = planes
+    d, n = misses.shape[2], names.shape[2]
+    colors = np.zeros((d, n), np.int16)
     others, columns = np.empty((3, d, n + 2), np.int32), np.empty((3, d, n + 2), np.int32)
     targets, chosen = np.empty((3, n), np.int32), np.empty(n, np.uint8)
     pairs01, pairs23, cells = targets[0], targets[1], targets[2]
     for y in range(rows[0] + (phase - rows[0]) % 3, rows[1], 3):
         _sum_columns(misses, y, others, columns)
         for third in range(3):
-            _aim(colors[y, third], others, columns, third, limits, grid, share, targets)
             m = (w - third + 2) // 3  # the last place may be beyond the row
+            for j in range(d):
+                line = misses[y + 2, third, j]
+                for i in range(m):
+                    colors[j, i] = palette[np.uint64(names[y, third, i]), j] - line[i + 1]
+            _aim(colors, others, columns, third, limits, grid, share, targets)
             for i in range(m):
                 start = starts[np.uint64(cells[i])]
                 if start < 0:
@@ -84,7 +89,7 @@ def reconsider(palette, limits, grid, share, phase, rows, w, planes, starts, lis
             for i in range(m):
                 names[y, third, i] = chosen[i]
             for j in range(d):
-                color, line = colors[y, third, j], misses[y + 2, third, j]
+                color, line = colors[j], misses[y + 2, third, j]
                 without, whole = others[third, j], columns[third, j]
                 for i in range(m):
                     line[i + 1] = palette[np.uint64(chosen[i]), j] - color[i]

@@ -63,7 +63,7 @@ class PixelWork:
         d, n = self.dimensions, -(-w // 3)
         misses = np.zeros((h + 4, 3, d, n + 2), np.int16)
         names, stays = np.empty((h, 3, n), np.uint8), np.empty((h, 3, n), np.bool_)
-        return np.empty((h, 3, d, n), np.int16), misses, names, stays
+        return misses, names, stays
 
 
 def four_columns(values: Tensor) -> np.ndarray:
