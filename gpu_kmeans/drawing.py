@@ -71,7 +71,7 @@ def draw(
         counts=counts,
         centroids=palette.centroids,
         wcss=mapping.wcss,
-        psnr_db=psnr_db(mapping.wcss, _working_shape(histogram)),
+        psnr_db=psnr_db(mapping.wcss, (histogram.pixels, histogram.colors.shape[1])),
         k_reason="asked",
         unique_colors=len(histogram.colors),
         curve=None,
@@ -99,11 +99,6 @@ def draw_as_it_is(
     )
     warning = (f"the picture has {distinct} distinct colours, k={k} was asked",)
     return replace(image, k_reason="distinct colors", warnings=warning if distinct < k else ())
-
-
-def _working_shape(histogram: Histogram) -> tuple[int, int]:
-    """Pixels and channels: as many pixels as were counted, which a tally has in no plane."""
-    return int(histogram.counts.sum()), histogram.colors.shape[1]
 
 
 def nearest_entries(

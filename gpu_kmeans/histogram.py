@@ -41,12 +41,14 @@ class Histogram:
         counts: (n,) how many pixels have each.
         inverse: (pixels,) int32, each pixel's colour.
         shape: Of the picture, (h, w, channels).
+        pixels: How many were counted: more than there are in a tally's plane.
     """
 
     colors: Tensor
     counts: Tensor
     inverse: Tensor
     shape: tuple[int, int, int]
+    pixels: int
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
     _lock: RLock = field(default_factory=RLock, init=False, repr=False)
 
@@ -104,7 +106,7 @@ class Histogram:
         else:
             found = [backend.histogram(of_one) for of_one in rows]
         return [
-            cls(colors=colors, counts=counts, inverse=inverse, shape=(h, w, c))
+            cls(colors=colors, counts=counts, inverse=inverse, shape=(h, w, c), pixels=h * w)
             for (colors, counts, inverse), (h, w, c) in zip(
                 found, (pixels.shape for pixels in pictures), strict=True
             )

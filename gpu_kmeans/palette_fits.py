@@ -259,7 +259,7 @@ def _round_to_8_bits(
 ) -> list[tuple[Palette, Labels]]:
     """Round centroids, give the colours to the rounded ones, round their means: keep the better."""
     tries: list[list[tuple[float, Palette, Labels]]] = [[] for _ in means]
-    centers = torch.stack(means)
+    centers, spans = torch.stack(means), problems.spans
     for _ in range(ROUNDINGS):
         palettes = Palette.all_from_features(centers, space)
         offsets = tuple(accumulate((len(own.colors) for own in palettes), initial=0))
@@ -270,7 +270,7 @@ def _round_to_8_bits(
         centers = _stacked([moved[a:b] for a, b in pairwise(offsets)])
         for b, wcss in enumerate(found.wcss.tolist()):
             labels = Labels(
-                entries=found.labels[problems.spans[b]],
+                entries=found.labels[spans[b]],
                 counts=counts[offsets[b] : offsets[b + 1]],
                 wcss=wcss / STEPS**2 if space == "rgb" else None,
             )

@@ -211,6 +211,7 @@ class Tally:
             counts=torch.from_numpy(counts)[order].to(device),
             inverse=torch.arange(len(order), dtype=torch.int32, device=device),
             shape=(1, len(order), colors.shape[1]),
+            pixels=self.pixels,
         )
 
     def _means(self) -> np.ndarray:

@@ -583,8 +583,12 @@ def test_a_search_over_many_clusters_finds_the_same_centroids(engine, monkeypatc
     assert torch.equal(ours.cpu(), fit.search(REFERENCE, problem, "k-means++", lambda _: None))
 
 
+@pytest.mark.parametrize("few", [0, 16], ids=["block", "cluster"])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_a_whole_search_in_a_photograph_finds_the_same_centroids(engine, channels):
+def test_a_whole_search_in_a_photograph_finds_the_same_centroids(
+    engine, monkeypatch, channels, few
+):
+    monkeypatch.setattr(searching, "FEW_SEARCHES", few)
     pixels = photo(9) if channels == 3 else with_alpha(photo(9))
     histogram = Histogram.from_pixels(torch.from_numpy(pixels), REFERENCE)
     points, weights = histogram.merged(REFERENCE, "rgb", 2048)

@@ -18,6 +18,7 @@ from gpu_kmeans.backends.cuda.words import BLOCK_TILES, SUMMED_DIMENSIONS, row_b
 THREADS = 1024
 CLUSTER, CLUSTERED_THREADS = 8, 512  # blocks to a search where there are few, threads to a block
 FEW_SEARCHES = 16  # with as many blocks to each, they fit on a GPU of 128 multiprocessors
+MOST_COPIES = 8  # of sums, which different lanes add to
 SHARED_BYTES = 96 << 10  # of a search: what every GPU since Volta has
 
 
@@ -86,19 +87,22 @@ class Search:
         plan, tiles, starts, i = self._plan, self._tiles, self._starts, self._done
         groups, room, d = starts.shape
         luck = self._luck[0, i] if extra else None
-        b = groups * plan.lanes
-        kernel, grid, threads, shared = f"advance_{d}", b, THREADS, _bytes(room, d)
-        if b <= FEW_SEARCHES:
-            blocks = _cluster_size(starts.device)
-            kernel, grid, threads = f"{kernel}_together", b * blocks, CLUSTERED_THREADS
-            shared += room * sum_bytes(d, detail=True) * (blocks > 1)
+        kernel, blocks, threads, copies = f"advance_{d}", 1, THREADS, MOST_COPIES
+        sums, details = (room * sum_bytes(d, detail=detail) for detail in (False, True))
+        shared = _bytes(room, d) - details
+        if groups * plan.lanes <= FEW_SEARCHES:
+            blocks, threads = _cluster_size(starts.device), CLUSTERED_THREADS
+            kernel, shared = f"{kernel}_together", shared + details * (1 + (blocks > 1))
+        else:
+            copies = max(1, min(copies, (SHARED_BYTES - shared) // sums))
+            shared += max(copies * sums, details)
         program("search", starts.device).launch(
-            kernel, grid, threads, tiles.points, tiles.masses, tiles.size,
+            kernel, groups * plan.lanes * blocks, threads, tiles.points, tiles.masses, tiles.size,
             tiles.boxes, tiles.count, tiles.first_tile_of, tiles.tiles_of, starts, room, kept,
             0 if i else plan.first_steps, int(grows), self._searches, plan.lanes, extra,
-            plan.steps_in, plan.steps_out, plan.still, plan.reach, luck, self._luck.stride(0),
-            self._found[i % 2], self._wcss[i % 2], self.bests[i], self.lowest[i],
-            self._found[(i + 1) % 2], self._wcss[(i + 1) % 2], self.bests[i + 1],
+            plan.steps_in, plan.steps_out, copies, plan.still, plan.reach, luck,
+            self._luck.stride(0), self._found[i % 2], self._wcss[i % 2], self.bests[i],
+            self.lowest[i], self._found[(i + 1) % 2], self._wcss[(i + 1) % 2], self.bests[i + 1],
             self.lowest[i + 1], shared=shared,
         )  # fmt: skip
         self._done += 1

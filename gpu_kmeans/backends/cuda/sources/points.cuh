@@ -123,10 +123,44 @@ template <int D, int PARTS> struct Points {
         }
     }
 
-    // Add the points to the words of their centroids; return their weighted squared distances.
-    //
-    // Neighbours have few centroids between them. Those are taken in rising order: the lanes add up
-    // what they have for each, the warp adds that up, and one lane adds it to the words.
+    // Add the points to the words of their centroids one by one, each lane to one of several copies,
+    // so that few lanes of a warp meet; return their weighted squared distances. Faster than `add`
+    // where a tile's points have many centroids between them.
+    template <bool DETAIL> DEVICE_MEMBER uint64 add_each(const int64 *masses, int part, uint32 *table) const {
+        uint64 cost = 0;
+        for (int i = 0; i < OWN; i++) {
+            uint32 weight = (uint32)masses[place(part, i)];
+            if (!weight) continue;
+            uint32 *to = table + label[i] * Words<D, DETAIL>::COUNT;
+            float square = 0.0f;
+            add_to(to++, weight);
+            for (int j = 0; j < D; j++) {
+                square = fused(x[j][i], x[j][i], square);
+                uint64 share = (uint64)weight * (uint32)(x[j][i] + MIDDLE);
+                add_to(to++, (uint32)share & 0xffff);
+                if (share >> 16) add_to(to, (uint32)(share >> 16));
+                to++;
+            }
+            cost += (uint64)weight * (uint32)(smallest[i] + square);
+            if (DETAIL) {
+                for (int j = 0; j < D; j++, to += 3) {
+                    uint32 level = (uint32)(x[j][i] + MIDDLE);
+                    add_wide_to(to, (uint64)weight * (level * level));
+                }
+                if (second[i] != INFINITE) add_wide_to(to, (uint64)weight * (uint32)(second[i] - smallest[i]));
+            }
+        }
+        return cost;
+    }
+
+    DEVICE_MEMBER static void add_wide_to(uint32 *to, uint64 share) {
+        add_to(to, (uint32)share & 0xffff);
+        if (share >> 16) add_to(to + 1, (uint32)(share >> 16) & 0xffff);
+        if (share >> 32) add_to(to + 2, (uint32)(share >> 32));
+    }
+
+    // Do the same where neighbours have few centroids between them. Those are taken in rising order:
+    // the lanes add up what they have for each, the warp adds that up, one lane adds it to the words.
     template <bool DETAIL> DEVICE_MEMBER uint64 add(const int64 *masses, int part, uint32 *table) const {
         uint32 weight[OWN], level[D][OWN], gap[OWN];
         uint64 cost = 0;

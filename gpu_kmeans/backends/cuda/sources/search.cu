@@ -13,7 +13,7 @@ template <int D, int PARTS> struct Search {
     const float *points, *boxes;
     const int64 *masses;
     int size, tiles, first_tile, end_tile;
-    int room, count;
+    int room, count, copies;
     double still, wcss;
     Row<D> *rows;
     float *here, *there, *best;
@@ -42,8 +42,9 @@ template <int D, int PARTS> struct Search {
     // Give each point its nearest centroid and add it up there; return the sum of distances.
     template <bool DETAIL> DEVICE_MEMBER double pass() {
         const int WORDS = Words<D, DETAIL>::COUNT, blocks = cluster_size();
+        const int parted = PARTS == 1 && !DETAIL ? copies : 1;
         FOR_THREADS(c, count) rows[c] = row_of<D>(here + c, room);
-        FOR_THREADS(i, count * WORDS) own_table[i] = 0;
+        FOR_THREADS(i, parted * count * WORDS) own_table[i] = 0;
         if (thread_index() == 0) *cost = 0;
         sync_threads();
         uint64 own_cost = 0;
@@ -54,13 +55,22 @@ template <int D, int PARTS> struct Search {
             box.read(boxes, tiles, p / PARTS);
             own.read(points, size, p);
             own.template find<DETAIL>(box, rows, count);
-            own_cost += own.template add<DETAIL>(masses, p, own_table);
+            if (PARTS == 1)
+                own_cost += own.template add_each<DETAIL>(
+                    masses, p, own_table + lane_index() % parted * count * WORDS);
+            else
+                own_cost += own.template add<DETAIL>(masses, p, own_table);
         }
         own_cost = warp_add(own_cost);
         if (lane_index() == 0) add_to(cost, own_cost);
         if (blocks == 1) {
             sync_threads();
-            return (double)*cost;
+            FOR_THREADS(i, parted > 1 ? count * WORDS : 0) {
+                for (int copy = 1; copy < parted; copy++) own_table[i] += own_table[copy * count * WORDS + i];
+            }
+            double all = (double)*cost;
+            sync_threads();
+            return all;
         }
         sync_cluster();
         uint64 all = 0;
@@ -282,7 +292,7 @@ DEVICE void advance(Search<D, PARTS> search, const int *first_tile_of, const int
     NAME(const float *points, const int64 *masses, int size, const float *boxes, int tiles,        \
          const int *first_tile_of, const int *tiles_of, const float *starts, int room, int kept,   \
          int first_steps, int is_growing, int searches, int lanes, int extra, int steps_in,        \
-         int steps_out, double still, double reach, const double *luck, int luck_stride,           \
+         int steps_out, int copies, double still, double reach, const double *luck, int luck_stride,           \
          const float *found_before, const double *wcss_before, const float *best_before,           \
          const double *lowest_before, float *found, double *wcss, float *best, double *lowest) {   \
         Search<D, PARTS> search;                                                                   \
@@ -292,6 +302,7 @@ DEVICE void advance(Search<D, PARTS> search, const int *first_tile_of, const int
         search.size = size;                                                                        \
         search.tiles = tiles;                                                                      \
         search.room = room;                                                                        \
+        search.copies = copies;                                                                    \
         search.still = still;                                                                      \
         advance<D>(search, first_tile_of, tiles_of, starts, kept, first_steps, is_growing,         \
                    searches, lanes, extra, steps_in, steps_out, reach, luck, luck_stride,          \
