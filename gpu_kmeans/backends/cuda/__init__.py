@@ -1,4 +1,6 @@
-"""Fast on CUDA, by Triton kernels: see `backend` for the contract, `passes` for the hot loop.
+"""Fast on CUDA: see `backend` for the contract, `program` for CUDA C++, `passes` for Triton.
 
-Only this package imports Triton, and nothing imports this package but the choice of a backend.
+Pictures are fitted by the kernels of `sources`, in CUDA C++. Triton's kernels serve other points,
+and pictures where CUDA C++ does not compile. Only this package imports Triton, and nothing imports
+this package but the choice of a backend.
 """

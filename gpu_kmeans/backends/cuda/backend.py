@@ -1,15 +1,17 @@
-"""The contract of `gpu_kmeans.backends.Backend` on CUDA, by Triton kernels.
+"""The contract of `gpu_kmeans.backends.Backend` on CUDA.
 
 | loop | is |
 | --- | --- |
-| colours of a picture | one launch a pass, exact sums by integer atomics (`passes.color_pass`) |
-| other points | labels, then sums of fixed chunks in their order (`passes.add_up`) |
-| seeding | two launches a seed, for all problems at once (`seeds`) |
-| searching and descending on pictures | no wait for the device within (`walks`) |
+| colours of a picture | one launch a pass, exact sums (`walks`, `sources/passes.cu`) |
+| seeding and searching | one launch for all seeds, one a breath (`searching`) |
+| counting, merging and laying out colours | a few launches for all pictures |
+| dithering | `dithering`, `sources/dithering.cu` |
+| other points | Triton: labels, then sums of fixed chunks in their order (`passes.add_up`) |
+| all of these where CUDA C++ does not compile | Triton (`passes`, `seeds`, `colors`) and PyTorch |
 
 Launches are asynchronous: nothing here waits for the device, but where the size of an answer
-depends on it (how many colours there are, how many seeds). Under Triton's interpreter the same code
-takes tensors on the CPU: that is how it is tested where there is no GPU.
+depends on it (how many colours there are, how many seeds). Without a GPU, for tests, the same code
+takes tensors on the CPU: Triton interprets its kernels, a C++ compiler makes functions of the rest.
 """
 
 from collections.abc import Callable, Iterator, Sequence
