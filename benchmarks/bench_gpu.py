@@ -415,6 +415,11 @@ def _time_pictures(
             lambda: quantize(there, 64, refine=0),
             lambda: quantize(tensor, 64, refine=0),
         ),
+        (
+            "quantize, k = 64, dither=0.75",
+            lambda: quantize(there, 64, dither=0.75),
+            lambda: quantize(tensor, 64, dither=0.75),
+        ),
         (f"quantize_batch of {batch}, k = 64", lambda: quantize_batch(many, 64), None),
         ("elbow, k = 1..64", lambda: elbow(there, 64), lambda: elbow(tensor, 64)),
     ]
