@@ -735,6 +735,18 @@ def test_kernels_of_cuda_cpp_run_here():
     assert programs.available(DEVICE)
 
 
+def test_where_a_block_has_no_room_for_all_pairs_of_entries_triton_counts_them(engine, monkeypatch):
+    monkeypatch.setattr(dithering, "shared_bytes", lambda _: 64)
+    monkeypatch.setattr(dithering, "blurred_moments", None)
+    colors, inverse, indices = torch.eye(3), torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.uint8)
+
+    found = engine.blurred_moments(*there(colors, inverse.int(), indices), 6)
+
+    expected = REFERENCE.blurred_moments(colors, inverse.int(), indices, 6)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours.cpu(), theirs)
+
+
 @pytest.mark.parametrize("error", [OSError("no compiler"), RuntimeError("no\ndriver")], ids=repr)
 def test_where_no_kernel_of_cuda_cpp_compiles_the_log_says_so_once(monkeypatch, caplog, error):
     def broken(*_):

@@ -389,7 +389,7 @@ class CudaBackend:
     ) -> tuple[Int[Tensor, "k k"], Int[Tensor, "k d"]]:
         """Visit each pixel and its neighbours once."""
         (h, w), d, device = inverse.shape, colors.shape[1], colors.device
-        if dithering.serves(colors):
+        if dithering.counts(colors, k):
             return dithering.blurred_moments(colors, inverse, indices, k)
         meetings = torch.zeros(k, k, dtype=torch.int64, device=device)
         sums = torch.zeros(k, d, dtype=torch.int64, device=device)

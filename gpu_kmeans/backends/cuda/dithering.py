@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from gpu_kmeans.backends import BLUR, DIFFUSION_ROWS, fixed_point
-from gpu_kmeans.backends.cuda.program import available, program
+from gpu_kmeans.backends.cuda.program import available, program, shared_bytes
 
-__all__ = ["blurred_moments", "dither", "serves"]
+__all__ = ["blurred_moments", "counts", "dither", "serves"]
 
 DIMENSIONS = (3, 4)  # that a colour may have here
 MOST_ENTRIES = 256
@@ -30,6 +30,11 @@ def serves(colors: Tensor) -> bool:
         torch.OutOfMemoryError: As `gpu_kmeans.backends.cuda.program.available`.
     """
     return colors.shape[1] in DIMENSIONS and available(colors.device)
+
+
+def counts(colors: Tensor, k: int) -> bool:
+    """Say whether `blurred_moments` of k entries fit into a block. Raises as `serves` does."""
+    return serves(colors) and _pair_bytes(k) <= shared_bytes(colors.device)
 
 
 def dither(
@@ -94,9 +99,13 @@ def blurred_moments(
     program("moments", device).launch(
         f"count_blurred_{d}", blocks, TILE_ROWS * TILE_COLUMNS, colors.contiguous(),
         inverse.to(torch.int32).contiguous(), indices.contiguous(), meetings, sums,
-        blocks, h, w, k, shared=k * (k + 1) // 2 * 4,
+        blocks, h, w, k, shared=_pair_bytes(k),
     )  # fmt: skip
     return meetings.reshape(k, k), sums.reshape(k, d)
+
+
+def _pair_bytes(k: int) -> int:
+    return k * (k + 1) // 2 * 4
 
 
 def _row_threads(w: int) -> int:

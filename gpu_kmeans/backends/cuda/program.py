@@ -21,13 +21,14 @@ from torch import Tensor
 
 from gpu_kmeans.backends.cuda.layout import on
 
-__all__ = ["Program", "available", "program"]
+__all__ = ["Program", "available", "program", "shared_bytes"]
 
 logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).parent / "sources"
 COMPILERS = ("c++", "g++", "clang++")
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+CPU_ARENA = 1 << 20  # bytes, see `sources/common.cuh`
 WITHOUT_ASKING = 48 << 10  # bytes of shared memory that a launch gets without asking first
 # What compiling and launching raises: no compiler or driver, one without a function, a refusal.
 FAILURES = (OSError, ImportError, AttributeError, RuntimeError)
@@ -147,6 +148,15 @@ def program(name: str, device: torch.device) -> Program:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     return _program(name, device)
+
+
+def shared_bytes(device: torch.device) -> int:
+    """Return how much memory of its own a block may ask for. Never raises."""
+    if device.type != "cuda":
+        return CPU_ARENA
+    of_device = torch.cuda.get_device_properties(device)
+    usual = of_device.shared_memory_per_block
+    return int(getattr(of_device, "shared_memory_per_block_optin", usual))
 
 
 def available(device: torch.device) -> bool:
