@@ -55,8 +55,6 @@ class Batcher(Generic[Job]):
         max_batch_jobs: Most jobs of a batch; 1 where company does not pay.
         max_batch_pixels: Most pixels of a batch; a job with more runs alone.
         wait_s: How long the first job of a batch waits for company.
-        has_company: Whether others are under way, if not here yet or any more: then a batch does
-            not get all of the engine, though it is alone in it.
     """
 
     def __init__(
@@ -68,11 +66,10 @@ class Batcher(Generic[Job]):
         max_batch_jobs: int = 1,
         max_batch_pixels: int,
         wait_s: float = 0.0,
-        has_company: Callable[[], bool] = lambda: False,
     ) -> None:
         self._run, self._cost_of, self._lanes = run, cost_of, lanes
         self._max_jobs, self._max_pixels = max_batch_jobs, max_batch_pixels
-        self._wait_s, self._has_company = wait_s, has_company
+        self._wait_s = wait_s
         self._waiting: deque[Ticket[Job]] = deque()
         self._changed = asyncio.Condition()
         self._n_busy = 0
@@ -143,7 +140,7 @@ class Batcher(Generic[Job]):
         return self._lanes if self._is_large(ticket) else 1
 
     def _is_contended(self) -> bool:
-        return self._n_busy > 1 or bool(self._waiting) or self._has_company()
+        return self._n_busy > 1 or bool(self._waiting)
 
     async def _add_company(self, batch: list[Ticket[Job]]) -> None:
         """Fill the batch with what waits, and with what comes in the next few milliseconds."""

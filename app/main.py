@@ -78,7 +78,7 @@ def create_app(
     engine = batcher = None
     if compute is None:
         engine = Engine(settings.backend, niceness=_NICENESS)
-        batcher = _batcher(engine, settings, lambda: admission.jobs > 1)
+        batcher = _batcher(engine, settings)
         compute = batcher.submit
     app = FastAPI(
         title="gpu-kmeans",
@@ -127,9 +127,7 @@ def create_app(
     return app
 
 
-def _batcher(
-    engine: Engine, settings: Settings, has_company: Callable[[], bool]
-) -> Batcher[Job[Any]]:
+def _batcher(engine: Engine, settings: Settings) -> Batcher[Job[Any]]:
     return Batcher(
         engine.compute,
         pixels_of,
@@ -137,7 +135,6 @@ def _batcher(
         max_batch_jobs=engine.max_batch_jobs,
         max_batch_pixels=settings.max_batch_pixels,
         wait_s=settings.batch_wait_timeout_s,
-        has_company=has_company,
     )
 
 

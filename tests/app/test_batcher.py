@@ -97,17 +97,6 @@ def test_lanes_share_the_engine_once_there_is_more_than_one_job():
     run(test)
 
 
-def test_a_job_leaves_room_for_those_that_are_on_their_way():
-    async def test(engine):
-        engine.go_on.set()
-        options = {"lanes": 2, "max_batch_jobs": 1, "has_company": lambda: True}
-        await asyncio.gather(*await submit(batcher_of(engine, **options), 1, 50))
-
-        assert engine.shares == [0.5, 1.0]  # a large one has the engine to itself all the same
-
-    run(test)
-
-
 def test_a_bad_job_fails_alone():
     async def test(engine):
         engine.go_on.set()
