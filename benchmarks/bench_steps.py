@@ -20,7 +20,7 @@ from benchmarks import machine, pictures
 from benchmarks.report import Report, figure, parser, table
 
 STAGES = (  # what `quantize` calls one after the other: none of these calls another
-    ("count the distinct colours", "histogram", "Histogram.from_pixels"),
+    ("count the distinct colours", "histogram", "Histogram.from_all"),
     ("lay them out, merge them to a few", "palette_fits", "_points"),
     ("search among the few", "lloyd", "Fit.search"),
     ("last iterations, on all", "palette_fits", "descend"),

@@ -254,8 +254,8 @@ def test_the_times_of_the_gpu_benchmark_are_taken_by_the_clock_given(monkeypatch
     monkeypatch.setattr(bench_gpu, "device_ms", once)
     monkeypatch.setattr(bench_gpu, "wall_ms", once)
 
-    bench_gpu._time_iterations(report, torch.device("cpu"), photo)
-    bench_gpu._time_pictures(report, torch.device("cpu"), photo, 2)
+    bench_gpu._time_iterations(report, torch.device("cpu"), photo, with_cpu=True)
+    bench_gpu._time_pictures(report, torch.device("cpu"), photo, 2, with_cpu=True)
     bench_gpu._time_stages(report, torch.device("cpu"), photo)
 
     assert len(report.data["iterations"]) == 4
