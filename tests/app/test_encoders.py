@@ -243,7 +243,14 @@ def test_more_reserved_colours_than_k_are_refused(client, photo_png):
 
 
 def encoders_at_work():
-    return [each for each in psutil.Process().children() if "shrink" in str(each.cmdline())]
+    return [each for each in psutil.Process().children() if "shrink" in command_of(each)]
+
+
+def command_of(process):
+    try:
+        return str(process.cmdline())
+    except psutil.NoSuchProcess:  # it ends just now, or has and is yet to be waited for
+        return ""
 
 
 @pytest.mark.parametrize("image_format", ["png", "webp"])
