@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gpu_kmeans.backends import SHARE_BITS, Backend, fixed_point
 from gpu_kmeans.blue_noise import SIDE, thresholds
+from gpu_kmeans.color import GRID
 from gpu_kmeans.nearest import nearest_rows
 
 __all__ = ["PARTS", "lay_out", "mix"]
@@ -51,13 +52,13 @@ def mix(
         PARTS entries for each colour, from dark to light. Never raises.
     """
     whole, offered = colors.int(), entries.int()
-    low, high = whole.amin(dim=0), whole.amax(dim=0)
     share, half = fixed_point(strength), 1 << SHARE_BITS - 1
     places = order.argsort().to(torch.uint8)
     missed, parts = torch.zeros_like(whole), []
     for _ in range(PARTS):
         target = whole + ((missed * share + half) >> SHARE_BITS)  # the product is below 2^31
-        target = torch.minimum(torch.maximum(target, low), high)
+        # To the grid, not to this picture's colours: others beside them must not matter.
+        target = target.clamp(0, GRID)
         part = torch.where(own >= 0, own, nearest_rows(engine, target.float(), entries))
         parts.append(places.index_select(0, part))
         missed += whole - offered.index_select(0, part)

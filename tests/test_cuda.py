@@ -44,6 +44,7 @@ from gpu_kmeans.backends.cuda import (
     merging,
     searching,
     tiling,
+    trial,
     walks,
 )
 from gpu_kmeans.backends.cuda import program as programs
@@ -719,8 +720,6 @@ def test_asked_for_by_name_the_cuda_backend_refuses_with_its_reason():
 
 
 def test_the_trial_says_what_failed(monkeypatch):
-    from gpu_kmeans.backends.cuda import trial
-
     def broken(_):
         raise OSError("gcc: not found\nmore")
 
@@ -729,6 +728,30 @@ def test_the_trial_says_what_failed(monkeypatch):
     assert "wrong" in trial.why_not(DEVICE)
     monkeypatch.setattr(trial, "_is_right", broken)
     assert trial.why_not(DEVICE) == "OSError: gcc: not found"
+
+
+def test_the_trial_needs_triton_too(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(type(backend.passes.nearest_in_boxes), "__getitem__", broken)
+
+    assert trial.why_not(DEVICE) == "RuntimeError: Failed to find C compiler"
+
+
+def test_where_one_file_of_cuda_cpp_does_not_compile_none_is_used(monkeypatch):
+    whole = programs.program
+
+    def all_but_one(name, device):
+        if name == "histograms":
+            raise RuntimeError("line 3: error")
+        return whole(name, device)
+
+    monkeypatch.setattr(programs, "program", all_but_one)
+    programs._is_available.cache_clear()
+
+    assert not programs.available(DEVICE)
+    programs._is_available.cache_clear()
 
 
 def test_kernels_of_cuda_cpp_run_here():

@@ -345,7 +345,7 @@ class CudaBackend:
         own: Int[Tensor, " _n"],
         sweeps: int,
     ) -> UInt8[Tensor, "h w"]:
-        """Diffuse along anti-diagonals, a program for each band; then a launch for each turn."""
+        """Diffuse a band at a time, then let pixels choose again: see `dithering`; or Triton."""
         (h, w), (k, d), device = inverse.shape, palette.shape, colors.device
         if dithering.serves(colors):
             return dithering.dither(

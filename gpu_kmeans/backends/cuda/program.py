@@ -160,7 +160,7 @@ def shared_bytes(device: torch.device) -> int:
 
 
 def available(device: torch.device) -> bool:
-    """Say whether kernels compile and run on a device: tried once, and logged once where not.
+    """Say whether all kernels compile and run on a device: tried once, and logged once where not.
 
     Raises:
         torch.OutOfMemoryError: There is no room for the trial; that says nothing about kernels.
@@ -175,6 +175,8 @@ def _is_available(device: torch.device) -> bool:
         program("trial", device).launch("name_threads", 2, 32, names)
         is_right = names.tolist() == [[block * 32 + i for i in range(32)] for block in range(2)]
         reason = None if is_right else "the answer to a trial is wrong"
+        for source in sorted(SOURCES.glob("*.cu")):
+            program(source.stem, device)
     except torch.OutOfMemoryError:
         raise
     except FAILURES as error:
