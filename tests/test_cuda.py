@@ -217,6 +217,17 @@ def test_colors_settle_to_the_same_bits(engine, n):
         assert ours[1] == theirs[1]
 
 
+def test_what_is_kept_on_the_device_is_kept_for_each_stream(monkeypatch):
+    first = [layout.known_int32((1, 2), DEVICE) for _ in range(2)]
+    monkeypatch.setattr(layout, "stream_of", lambda _: -1)
+
+    other = layout.known_int32((1, 2), DEVICE)
+
+    assert first[0] is first[1]
+    assert other is not first[0]
+    assert other.tolist() == first[0].tolist() == [1, 2]
+
+
 # Seeds
 
 

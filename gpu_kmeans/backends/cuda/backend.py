@@ -179,13 +179,6 @@ class CudaBackend:
         self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
     ) -> list[Int[Tensor, " _m"]]:
         """Choose rows by greedy k-means++, for all problems at once."""
-        chosen, counts = self.seeds(problems, ks, uniforms)
-        return [rows[:count] for rows, count in zip(chosen, counts.tolist(), strict=True)]
-
-    def seeds(
-        self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
-    ) -> tuple[list[Int[Tensor, " k"]], Int[Tensor, " b"]]:
-        """Do as `seed`, and say how many of the rows of each problem hold without waiting."""
         tiles, device = _tiles(problems), problems.points.device
         b, most, draws = len(ks), max(ks), uniforms[0].shape[1]
         table = torch.zeros(b, most, draws, dtype=torch.float64)
@@ -216,7 +209,7 @@ class CudaBackend:
                     )  # fmt: skip
         first_rows = to_device(torch.tensor(problems.offsets[:-1]), device)
         found = tiles.rows[rows.long()] - first_rows[:, None]
-        return [found[i, :k] for i, k in enumerate(ks)], counts
+        return [chosen[:count] for chosen, count in zip(found, counts.tolist(), strict=True)]
 
     def merge(
         self,
@@ -241,11 +234,8 @@ class CudaBackend:
         on_breath: Callable[[float], None],
     ) -> tuple[Float[Tensor, "b k d"], Float[Tensor, " b"], Int[Tensor, " b"]]:
         """Seed in one launch, and launch a breath of all searches at a time."""
-        tiles, k, room = (
-            _tiles(problems),
-            draws.shape[1],
-            draws.shape[1] + max(plan.extra, default=0),
-        )
+        tiles, k = _tiles(problems), draws.shape[1]
+        room = k + max(plan.extra, default=0)
         starts, counts = searching.seed(tiles, to_device(draws, problems.points.device), room)
         search = searching.Search(tiles, starts, plan, len(plan.extra) + 1)
         for breath, extra in enumerate(plan.extra):

@@ -136,24 +136,31 @@ def as_int32(values: Sequence[int] | Tensor, device: torch.device) -> Tensor:
     return to_device(torch.as_tensor(values, dtype=torch.int32), device)
 
 
+def stream_of(device: torch.device) -> int:
+    """Name the stream that launches go to: what is kept for one is not there yet on another."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+
+
 @functools.lru_cache(maxsize=256)
-def _known(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _known(
+    values: tuple[float, ...], dtype: torch.dtype, device: torch.device, _stream: int
+) -> Tensor:
     return to_device(torch.tensor(values, dtype=dtype), device)
 
 
 def known_int32(values: tuple[int, ...], device: torch.device) -> Tensor:
     """Bring numbers to the device that may well be there already: they are not to be written."""
-    return _known(values, torch.int32, device)
+    return _known(values, torch.int32, device, stream_of(device))
 
 
 def known_int64(values: tuple[int, ...], device: torch.device) -> Tensor:
     """Do as `known_int32`."""
-    return _known(values, torch.int64, device)
+    return _known(values, torch.int64, device, stream_of(device))
 
 
 def known_float64(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Do as `known_int32`."""
-    return _known(values, torch.float64, device)
+    return _known(values, torch.float64, device, stream_of(device))
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

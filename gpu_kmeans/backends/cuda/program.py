@@ -13,6 +13,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class Program:
         self._device = device
         source = _source("common.cuh") + _source(f"{name}.cu")
         self._kernels: dict[str, tuple[ctypes.c_void_p, int]] = {}
+        self._lock = threading.Lock()
         if device.type == "cuda":
             self._driver = ctypes.CDLL("libcuda.so.1")
             self._module = ctypes.c_void_p()
@@ -111,19 +113,18 @@ class Program:
 
     def _function(self, kernel: str, shared: int) -> ctypes.c_void_p:
         """Find a kernel, and ask for its shared memory where it has not had as much before."""
-        function, granted = self._kernels.get(kernel) or (ctypes.c_void_p(), 0)
-        if granted and shared <= granted:
+        with self._lock:  # what one thread asks for must not lower what another was granted
+            function, granted = self._kernels.get(kernel) or (ctypes.c_void_p(), 0)
+            if not granted:
+                name = kernel.encode()
+                found = self._driver.cuModuleGetFunction(ctypes.byref(function), self._module, name)
+                self._check(found)
+                granted = WITHOUT_ASKING
+            if shared > granted:
+                self._check(self._driver.cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED, shared))
+                granted = shared
+            self._kernels[kernel] = function, granted
             return function
-        if not granted:
-            name = kernel.encode()
-            found = self._driver.cuModuleGetFunction(ctypes.byref(function), self._module, name)
-            self._check(found)
-            granted = WITHOUT_ASKING
-        if shared > granted:
-            self._check(self._driver.cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED, shared))
-            granted = shared
-        self._kernels[kernel] = function, granted
-        return function
 
     def _check(self, status: int) -> None:
         if status:

@@ -24,6 +24,7 @@ from gpu_kmeans.backends.cuda.layout import (
     known_int64,
     on,
     rows_of,
+    stream_of,
     to_device,
 )
 from gpu_kmeans.backends.cuda.passes import TILE
@@ -200,7 +201,7 @@ class TileWalk:
     ) -> None:
         tiles, device, d = self.tiles, self.status.device, len(self.tiles.points)
         times = len(self.status) // len(tiles.tiles_of)
-        blocks, blocks_of = _blocks(tiles.first_tiles, times, device)
+        blocks, blocks_of = _blocks(tiles.first_tiles, times, device, stream_of(device))
         shared = self._most * row_bytes(d, detail=detail)
         program("passes", device).launch(
             f"pass_{d}{'_detail' if detail else ''}", blocks.shape[1], THREADS, tiles.points,
@@ -213,7 +214,7 @@ class TileWalk:
 
 @functools.lru_cache(maxsize=64)
 def _blocks(
-    first_tiles: tuple[int, ...], times: int, device: torch.device
+    first_tiles: tuple[int, ...], times: int, device: torch.device, _stream: int
 ) -> tuple[Tensor, Tensor]:
     """Cut problems, each so many times, into blocks of tiles: (3, blocks) which, from, to.
 
