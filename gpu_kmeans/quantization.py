@@ -233,6 +233,9 @@ def quantize_batch(
     for i, group in enumerate(groups):
         engine = backend_for(group[0].device, backend)
         found = _quantize(engine, group, options, part_of(overall, i, len(groups)))
+        if options.unheeded:
+            said = options.unheeded
+            found = [replace(image, warnings=(*image.warnings, *said)) for image in found]
         results += map(in_kind_of, originals[len(results) :], found)
     return results
 

@@ -80,6 +80,13 @@ class QuantizeOptions:
         check_integer("refine", self.refine, low=0, high=max(REFINE_LEVELS))
         check_integer("seed", self.seed, low=0)
 
+    @property
+    def unheeded(self) -> tuple[str, ...]:
+        """What was chosen and changes nothing, in words."""
+        if self.dither_method == METHODS[0] or self.dither:
+            return ()
+        return (f"dither_method={self.dither_method} changes nothing where nothing is dithered",)
+
     def fit(self, k: int) -> Fit:
         """Return how k clusters are to be fitted."""
         return Fit(

@@ -153,3 +153,12 @@ def test_without_strength_the_method_changes_nothing(pixels, k):
     plain, same = quantize(pixels, k, refine=0), quantize(pixels, k, refine=0, **BLUE)
 
     np.testing.assert_array_equal(plain.indices, same.indices)
+
+
+@pytest.mark.parametrize(
+    ("options", "count"), [({"thrift": 0.5}, 1), ({}, 1), ({"dither": 0.5}, 0)], ids=str
+)
+def test_a_method_without_dithering_is_said_to_change_nothing(options, count):
+    image = quantize(photo(20), 8, **options, **BLUE)
+
+    assert sum("dither_method" in said for said in image.warnings) == count
