@@ -1,7 +1,6 @@
 """Palette pictures to bytes: PNG, lossless WebP and GIF, with as much effort as is asked for.
 
-A PNG of effort 0 is Pillow's; from 1 on `app.png` looks for a smaller one. docs/compression.md has
-the figures.
+docs/compression.md has the figures.
 
 What may take long runs in a process of its own (`app.shrinking`), which ends once its result is not
 wanted any more. The same picture and effort give the same bytes.
@@ -9,7 +8,6 @@ wanted any more. The same picture and effort give the same bytes.
 
 import io
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from app.errors import BadParameter
-from app.png import shrink_png
+from app.palette_png import chunk
+from app.png import write_small_png
 from app.shrinking import UnwantedError, run
 
 __all__ = ["FORMATS", "MEDIA_TYPES", "UnwantedError", "encode"]
@@ -95,34 +94,18 @@ def encode(
         return _gif(picture)
     if image_format != "png":
         raise BadParameter.of("format", image_format, ", ".join(FORMATS))
-    png = (
-        shrink_png(indices, palette, effort, is_wanted, keep_order=keep_order)
-        if effort
-        else _quick_png(picture)
-    )
+    png = write_small_png(indices, palette, effort, is_wanted, keep_order=keep_order)
     return _png_with_metadata(png, exif, xmp)
-
-
-def _quick_png(picture: _Picture) -> bytes:
-    if picture.alpha is None:
-        return _saved(picture.to_image(), "PNG")
-    # Entries without a tRNS value are opaque.
-    return _saved(picture.to_image(), "PNG", transparency=picture.alpha.tobytes().rstrip(b"\xff"))
 
 
 def _png_with_metadata(png: bytes, exif: bytes, xmp: bytes) -> bytes:
     """Put chunks of metadata behind the header, where every reader finds them."""
     chunks = b""
     if exif:
-        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+        chunks += chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
     if xmp:
-        chunks += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+        chunks += chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
     return png[:_PNG_HEADER] + chunks + png[_PNG_HEADER:]
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    check = zlib.crc32(name + content)
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
 
 
 def _webp_with_metadata(webp: bytes, picture: _Picture, exif: bytes, xmp: bytes) -> bytes:
@@ -150,7 +133,8 @@ def _webp(picture: _Picture, effort: int, is_wanted: Callable[[], bool]) -> byte
     if is_thorough or picture.indices.size > _WEBP_AT_ONCE:
         mode = "RGB" if picture.alpha is None else "RGBA"
         options = {"method": method, "quality": quality, "mode": mode}
-        return run(_SHRINK_WEBP, options, _quick_png(picture), is_wanted)
+        png = write_small_png(picture.indices, picture.palette, 0, is_wanted)
+        return run(_SHRINK_WEBP, options, png, is_wanted)
     channels = 3 if picture.alpha is None else 4
     pixels = picture.palette[:, :channels][picture.indices]
     image = Image.fromarray(pixels)

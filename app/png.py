@@ -5,6 +5,9 @@ above, which pays where the picture is smooth and the palette is in an order tha
 (`app.palette_order`); dots and drawings are smaller without, in any order. So from effort 2 on both
 are tried, on a few rows or on all. And sixteen colours or less may be smaller in whole bytes.
 
+The first two efforts do without: one pass of libdeflate in the caller's thread, which takes half a
+second at most; what takes longer runs in a process, which can be ended.
+
 What pays was measured: docs/decisions/0009-encoders.md.
 """
 
@@ -16,11 +19,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from app.palette_order import smooth_order
+from app.palette_png import write_png
 from app.shrinking import run
 
-__all__ = ["shrink_png"]
+__all__ = ["write_small_png"]
 
 _PROGRAM = Path(__file__).with_name("shrink_png.py")
+_QUICK = 6  # libdeflate's level at effort 0
+_AT_ONCE = 1 << 22  # pixels that take half a second at most, at effort 1
 _OPAQUE = 255
 _SMALL_DEPTH = 16  # entries that fit into half a byte
 _ZOPFLI_ITERATIONS = {7: 5, 8: 15, 9: 50}
@@ -50,20 +56,20 @@ _EFFORTS = {
 }
 
 
-def shrink_png(
+def write_small_png(
     indices: UInt8[np.ndarray, "h w"],
     palette: UInt8[np.ndarray, "m c"],
     effort: int,
     is_wanted: Callable[[], bool],
     *,
-    keep_order: bool,
+    keep_order: bool = False,
 ) -> bytes:
     """Write a small PNG of the smallest bit depth, or of 8 where that is smaller.
 
     Args:
         indices: Palette entry of each pixel.
         palette: sRGB, with a fourth column for straight alpha.
-        effort: In 1..9.
+        effort: How hard to look for fewer bytes, in 0..9.
         is_wanted: Asked now and then; once it says no, the work ends.
         keep_order: Leave the entries where they are.
 
@@ -73,7 +79,11 @@ def shrink_png(
     Raises:
         UnwantedError: `is_wanted` said no.
     """
+    if not effort:
+        return write_png(indices, palette, _QUICK)
     how, size = _EFFORTS[min(effort, max(_EFFORTS))], len(palette)
+    if effort == 1 and indices.size <= _AT_ONCE:
+        return write_png(indices, palette, how.deflate)
     rgba = np.full((size, 4), _OPAQUE, np.uint8)
     rgba[:, : palette.shape[1]] = palette
     filters = [how.given + (how.smooth if keep_order else ())]

@@ -185,7 +185,7 @@ def _source() -> str:
     """Name this version of the measures, bytes among them."""
     ours, app = Path(__file__).parent, Path(encoders.__file__).parent
     paths = [ours / "looks.py", ours / "ssimulacra.py"]
-    writers = ("encoders.py", "png.py", "palette_order.py", "shrink_png.py")
+    writers = ("encoders.py", "png.py", "palette_png.py", "palette_order.py", "shrink_png.py")
     return str([path.read_text() for path in (*paths, *(app / name for name in writers))])
 
 

@@ -15,6 +15,7 @@ from servers import wait_until
 from app.cli import main
 from app.encoders import FORMATS, encode
 from app.main import create_app
+from app.palette_png import write_png
 from app.settings import Settings
 from app.shrinking import UnwantedError, run
 
@@ -69,6 +70,30 @@ def test_a_png_stays_a_palette_picture_of_the_smallest_depth(effort):
     file = encode(np.arange(12, dtype=np.uint8).reshape(3, 4) % 3, greys, effort=effort)
 
     assert (file[24], file[25]) == (2, 3)  # PNG, IHDR: bit depth, colour type
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 16, 17, 256])
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 33])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_rows_are_packed_at_every_depth_and_width(size, width, channels):
+    palette = noise(size, 1, channels)[:, 0]
+    indices = (np.arange(5 * width) * 31 % size).astype(np.uint8).reshape(5, width)
+    strided = np.repeat(indices, 2, axis=1)[:, ::2]
+
+    file = write_png(strided, palette, 6)
+
+    image = Image.open(io.BytesIO(file))
+    image.verify()  # that the checks of all chunks are right
+    mode = "RGBA" if channels == 4 else "RGB"
+    np.testing.assert_array_equal(decoded(file, mode), palette[indices])
+    assert file[24] == next(depth for depth in (1, 2, 4, 8) if size <= 2**depth)
+
+
+@pytest.mark.parametrize("effort", [0, 1])
+def test_the_quick_efforts_start_no_process(monkeypatch, stripes, effort):
+    monkeypatch.setattr("app.png.run", None)
+
+    assert encode(*stripes, effort=effort)
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
