@@ -361,8 +361,9 @@ def _time_stages(report: Report, device: torch.device, pixels: np.ndarray) -> No
     """Time what a picture goes through, stage by stage."""
     from gpu_kmeans.backends import backend_for
     from gpu_kmeans.color import srgb8_to_features
+    from gpu_kmeans.descent import descend
     from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen_together
-    from gpu_kmeans.lloyd import Fit, descend
+    from gpu_kmeans.lloyd import Fit
 
     engine, k = backend_for(device), 64
     tensor = torch.from_numpy(pixels.copy()).to(device)

@@ -123,9 +123,9 @@ def _report_iterations(report: Report, pixels: np.ndarray, repeat: int) -> None:
 
     from gpu_kmeans.backends import available_backends, backend_for
     from gpu_kmeans.color import srgb8_to_features
+    from gpu_kmeans.descent import descend
     from gpu_kmeans.distances import place_means
     from gpu_kmeans.histogram import Histogram
-    from gpu_kmeans.lloyd import descend
 
     rows, kept = [], {}
     for name in available_backends():

@@ -27,7 +27,8 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from gpu_kmeans.backends import AheadBackend, Backend, Problems, SearchPlan, backend_for
+from gpu_kmeans.backends import Backend, Problems, SearchPlan, backend_for
+from gpu_kmeans.backends.abilities import AheadBackend, runs_ahead
 from gpu_kmeans.backends.threads import consume, may_share
 from gpu_kmeans.checks import as_tensor, check_integer, check_number, check_pixels, check_points
 from gpu_kmeans.color import STEPS
@@ -286,7 +287,7 @@ def _curve(
         means = (means - origin).to(points.dtype)
         return value, simplified_silhouette(question.metric, points, weights, means)
 
-    if isinstance(engine, AheadBackend) and question.metric is EUCLIDEAN:
+    if runs_ahead(engine) and question.metric is EUCLIDEAN:
         values = _judge_together(
             engine, coarse, fine, list(settled()), question=question, origin=origin
         )
@@ -369,7 +370,7 @@ def _sequence(engine: Backend, problem: Problems, last: int) -> Iterator[Tensor]
     yield centroids
     rng = np.random.default_rng(0)
     room = last + int(BREATH * last) + 1
-    if last > 1 and isinstance(engine, AheadBackend):
+    if last > 1 and runs_ahead(engine):
         plan = growth_plan(last, BREATH, rng)
         if engine.can_search(problem, room):
             yield from engine.grow(problem, centroids, last, plan)

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend, Problems
+from gpu_kmeans.descent import descend
 from gpu_kmeans.distances import Metric
-from gpu_kmeans.lloyd import descend
 
 __all__ = ["grow"]
 

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import AheadBackend, Backend, CellBackend, Problems
+from gpu_kmeans.backends import Backend, Problems
+from gpu_kmeans.backends.abilities import runs_ahead, sums_cells
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
 
@@ -72,7 +73,7 @@ class Histogram:
     def merged(self, backend: Backend, space: str, target: int) -> tuple[Tensor, Tensor]:
         """Merge the colours, see `coarsen`; cells are added up once for all who ask."""
         colors, features, weights = self.colors, self.features(space), self._weights()
-        if isinstance(backend, AheadBackend) or len(colors) <= target:
+        if runs_ahead(backend) or len(colors) <= target:
             return coarsen_together(backend, [colors], [features], [weights], target)[0]
         add_up = partial(_sum_cells_by(backend), colors, features, weights)
         codes, sums, counts = self._once(("cells", space), add_up)
@@ -101,7 +102,7 @@ class Histogram:
     ) -> list["Histogram"]:
         """Count the colours of each picture, all at once where that pays. Never raises."""
         rows = _visible_rows(pictures)
-        if isinstance(backend, AheadBackend):
+        if runs_ahead(backend):
             found = backend.histograms(rows)
         else:
             found = [backend.histogram(of_one) for of_one in rows]
@@ -179,7 +180,7 @@ def coarsen_together(
     target: int,
 ) -> list[tuple[Tensor, Tensor]]:
     """Do as `coarsen` for each of several pictures, all at once where that pays. Never raises."""
-    if isinstance(engine, AheadBackend):
+    if runs_ahead(engine):
         return engine.merge(colors, features, weights, target)
     add_up = _sum_cells_by(engine)
     return [_coarsen(add_up, *one, target) for one in zip(colors, features, weights, strict=True)]
@@ -195,7 +196,7 @@ def _coarsen(
 
 
 def _sum_cells_by(engine: Backend) -> SumCells:
-    return engine.sum_cells if isinstance(engine, CellBackend) else sum_cells
+    return engine.sum_cells if sums_cells(engine) else sum_cells
 
 
 def sum_cells(

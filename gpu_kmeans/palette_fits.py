@@ -14,12 +14,13 @@ from torch import Tensor
 from gpu_kmeans.areas import area_weights, settle_solid
 from gpu_kmeans.backends import Backend, Problems
 from gpu_kmeans.color import STEPS, srgb8_to_features
+from gpu_kmeans.descent import descend
 from gpu_kmeans.distances import OVER_RELAXED, cluster_means
 from gpu_kmeans.dithering import Labels, adapt_palette
 from gpu_kmeans.drawing import draw, draw_as_it_is, given_palette, nearest_entries
 from gpu_kmeans.errors import OptionError
 from gpu_kmeans.histogram import Histogram, coarse_points, coarsen_together
-from gpu_kmeans.lloyd import Fit, descend
+from gpu_kmeans.lloyd import Fit
 from gpu_kmeans.nearest import nearest_rows
 from gpu_kmeans.palette import Palette, opaque_colors, sort_key
 from gpu_kmeans.progress import Progress, part_of

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from gpu_kmeans.backends import AheadBackend, Backend, backend_for
+from gpu_kmeans.backends import Backend, backend_for
+from gpu_kmeans.backends.abilities import runs_ahead
 from gpu_kmeans.checks import as_tensor, check_number, check_pixels
 from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.drawing import draw, given_palette
@@ -248,7 +249,7 @@ def _groups(tensors: list[Tensor], options: QuantizeOptions, backend: str) -> li
     for pixels in tensors:
         engine = backend_for(pixels.device, backend)
         size = pixels.shape[0] * pixels.shape[1]
-        if is_plain and isinstance(engine, AheadBackend) and groups and size <= room:
+        if is_plain and runs_ahead(engine) and groups and size <= room:
             groups[-1].append(pixels)
             room -= size
         else:

@@ -16,23 +16,15 @@ References:
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gpu_kmeans.backends import (
-    AheadBackend,
-    Backend,
-    Breath,
-    BreathingBackend,
-    Problems,
-    SearchPlan,
-    Walk,
-)
-from gpu_kmeans.backends.threads import may_share, parallel
+from gpu_kmeans.backends import Backend, Problems, SearchPlan
+from gpu_kmeans.backends.abilities import AheadBackend, Walk, breathes
+from gpu_kmeans.backends.threads import may_share, parallel, sharers
 from gpu_kmeans.distances import place, place_means
 
 __all__ = ["REFINE_LEVELS", "refine_centroids", "searches_for"]
@@ -45,6 +37,7 @@ SHORT_SEARCHES, SHORT_BREATHS = 3, 15
 WIDEST_BREATH = 0.4  # share of the clusters split in the first breath
 STEPS_IN, STEPS_OUT = 3, 5  # passes after splitting, and after removing; the last one only measures
 STILL = 3e-4  # settling ends when the WCSS falls by less than this share
+POINTS_AT_ONCE = 1 << 15  # of one call's breaths, both lanes of each: some ms of one thread
 REACH = 0.8  # standard deviations between a cluster's mean and either half: E|x| of a normal
 
 
@@ -65,21 +58,23 @@ def refine_centroids(
         centroids: Where to start from; of an integral problem, whole numbers.
         effort: How many times the usual number of breaths; 0 returns the centroids as they are.
         rng: Which clusters are split.
-        on_progress: Called before each breath with the share done; what it raises ends the search.
+        on_progress: Called before some breaths with the share done; what it raises ends the search.
 
     Returns:
         Centroids of at most the same WCSS, as many as were given. Never raises by itself.
     """
-    shares = _shares(len(centroids), effort)
-    if not shares:
+    plan = search_plan(len(centroids), effort, [rng])
+    if not plan.extra:
         return centroids
-    best, lowest = engine.settle(problem, centroids, steps=2 * STEPS_OUT, still=STILL)
-    is_shared = may_share(engine, centroids.device)
-    for i, share in enumerate(shares):
-        on_progress(i / len(shares))
-        plans = [_plan(len(best), share, rng) for _ in range(LANES)]
+    best, lowest = engine.settle(problem, centroids, steps=plan.first_steps, still=plan.still)
+    is_shared = may_share(engine, centroids.device) and sharers() > 1
+    at_once = 1 if is_shared else max(1, POINTS_AT_ONCE // len(problem.points))
+    for i in range(0, len(plan.extra), at_once):
+        on_progress(i / len(plan.extra))
+        part = plan.breaths(slice(i, i + at_once))
+        parts = [part.lane(lane) for lane in range(LANES)] if is_shared else [part]
         go_on = functools.partial(breathe, engine, problem, best, lowest)
-        best, lowest = min(parallel(go_on, plans, is_shared=is_shared), key=lambda found: found[1])
+        best, lowest = min(parallel(go_on, parts, is_shared=is_shared), key=lambda found: found[1])
     return best
 
 
@@ -95,8 +90,8 @@ def search_plan(k: int, effort: float, rngs: Sequence[np.random.Generator]) -> S
         The plan. Never raises.
     """
     shares = _shares(k, effort)
-    draws = [[rng.standard_exponential(k) for _ in shares for _ in range(LANES)] for rng in rngs]
-    luck = np.array(draws).reshape(len(rngs), len(shares), LANES, k).swapaxes(1, 2)
+    draws = [rng.standard_exponential((len(shares), LANES, k)) for rng in rngs]
+    luck = np.stack(draws).swapaxes(1, 2)
     return SearchPlan(
         lanes=LANES,
         first_steps=2 * STEPS_OUT if shares else 1,
@@ -118,6 +113,10 @@ def growth_plan(last: int, share: float, rng: np.random.Generator) -> SearchPlan
     luck = np.ones((1, len(ks), last))
     for i, k in enumerate(ks):
         luck[0, i, :k] = rng.standard_exponential(k)
+    return _growth_plan([_extra(k, share) for k in ks], luck)
+
+
+def _growth_plan(extra: Sequence[int], luck: np.ndarray) -> SearchPlan:
     return SearchPlan(
         lanes=1,
         first_steps=1,
@@ -125,7 +124,7 @@ def growth_plan(last: int, share: float, rng: np.random.Generator) -> SearchPlan
         steps_out=STEPS_OUT,
         still=STILL,
         reach=REACH,
-        extra=tuple(_extra(k, share) for k in ks),
+        extra=tuple(extra),
         luck=luck,
     )
 
@@ -195,57 +194,48 @@ def _extra(k: int, share: float) -> int:
     return max(1, int(share * k))
 
 
-def _plan(k: int, share: float, rng: np.random.Generator) -> Breath:
-    return Breath(
-        extra=_extra(k, share),
-        luck=rng.standard_exponential(k),
-        steps_in=STEPS_IN,
-        steps_out=STEPS_OUT,
-        still=STILL,
-        reach=REACH,
-    )
-
-
 def breathe(
-    engine: Backend, problem: Problems, centroids: Float[Tensor, "k d"], wcss: float, plan: Breath
+    engine: Backend,
+    problem: Problems,
+    centroids: Float[Tensor, "k d"],
+    wcss: float,
+    plan: SearchPlan,
 ) -> tuple[Float[Tensor, "k d"], float]:
-    """Split some clusters, remove as many, and return the better of before and after.
+    """Split some clusters, remove as many, keep the better of before and after, breath by breath.
 
     Args:
         engine: Who computes.
         problem: A single problem.
         centroids: Settled ones.
         wcss: Their WCSS.
-        plan: How many to split, and by what luck.
+        plan: Of one search: how many each breath splits, and by what luck in each lane.
 
     Returns:
         Centroids, as many as were given, and their WCSS. Never raises.
     """
-    quick = _breathing(engine)
-    if quick is not None and quick.can_breathe(problem):
-        return quick.breathe(problem, centroids, wcss, plan)
+    if breathes(engine) and engine.can_breathe(problem):
+        return engine.breathe(problem, centroids, wcss, plan)
     return breathe_by_steps(engine, problem, centroids, wcss, plan)
 
 
-def _breathing(engine: Backend) -> BreathingBackend | None:
-    return cast("BreathingBackend", engine) if _can_breathe(type(engine)) else None
-
-
-@functools.cache
-def _can_breathe(kind: type) -> bool:
-    """Ask for the name alone: to ask a whole protocol each time takes a tenth of a breath."""
-    return hasattr(kind, "breathe")
-
-
 def breathe_by_steps(
-    engine: Backend, problem: Problems, centroids: Float[Tensor, "k d"], wcss: float, plan: Breath
+    engine: Backend,
+    problem: Problems,
+    centroids: Float[Tensor, "k d"],
+    wcss: float,
+    plan: SearchPlan,
 ) -> tuple[Float[Tensor, "k d"], float]:
-    """Define a breath, from the passes that every backend has. Never raises."""
-    wider = split_widest(engine, problem, centroids, plan.extra, plan.luck)
-    wider, _ = engine.settle(problem, wider, steps=plan.steps_in, still=plan.still)
-    narrower = _drop_least_useful(engine, problem, wider, plan.extra)
-    candidate, lower = engine.settle(problem, narrower, steps=plan.steps_out, still=plan.still)
-    return (candidate, lower) if lower < wcss else (centroids, wcss)
+    """Define breaths, from the passes that every backend has. Never raises."""
+    for i, extra in enumerate(plan.extra):
+        best = centroids, wcss
+        for luck in plan.luck[:, i]:  # of equals the first
+            wider = split_widest(engine, problem, centroids, extra, luck)
+            wider, _ = engine.settle(problem, wider, steps=plan.steps_in, still=plan.still)
+            narrower = _drop_least_useful(engine, problem, wider, extra)
+            found = engine.settle(problem, narrower, steps=plan.steps_out, still=plan.still)
+            best = min(best, found, key=lambda candidate: candidate[1])
+        centroids, wcss = best
+    return centroids, wcss
 
 
 def grow(
@@ -268,15 +258,15 @@ def grow(
     Returns:
         k + 1 settled centroids. Never raises.
     """
-    plan = _plan(len(centroids) + 1, share, rng)
-    quick = _breathing(engine)
-    if quick is not None and quick.can_breathe(problem):
-        return quick.grow(problem, centroids, plan)
+    k = len(centroids) + 1
+    plan = _growth_plan([_extra(k, share)], rng.standard_exponential((1, 1, k)))
+    if breathes(engine) and engine.can_breathe(problem):
+        return engine.grow(problem, centroids, plan)
     return grow_by_steps(engine, problem, centroids, plan)
 
 
 def grow_by_steps(
-    engine: Backend, problem: Problems, centroids: Float[Tensor, "k d"], plan: Breath
+    engine: Backend, problem: Problems, centroids: Float[Tensor, "k d"], plan: SearchPlan
 ) -> Float[Tensor, "m d"]:
     """Define growing by one, from the passes that every backend has. Never raises."""
     wider = split_widest(engine, problem, centroids, 1)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from gpu_kmeans.backends import Backend
 from gpu_kmeans.color import srgb8_to_features
+from gpu_kmeans.descent import mean_variances
 from gpu_kmeans.distances import place_means
 from gpu_kmeans.histogram import coarse_points, coarsen_together
-from gpu_kmeans.lloyd import Fit, mean_variances
+from gpu_kmeans.lloyd import Fit
 from gpu_kmeans.palette import Palette, sort_key
 
 __all__ = ["fit_around"]

@@ -27,6 +27,7 @@ from samples import (
 from gpu_kmeans import (
     DeviceError,
     backends,
+    descent,
     elbow,
     kmeans,
     lloyd,
@@ -667,7 +668,7 @@ def test_a_descent_goes_the_same_way_past_an_empty_cluster(engine, metric):
 
         def call(on, problems, device, max_iter=max_iter):
             first = [start.to(device) for start in starts]
-            return lloyd.descend(
+            return descent.descend(
                 on, problems, first, max_iter=max_iter, tol=0.0, still=0.01, metric=metric
             )
 

@@ -14,8 +14,8 @@ from scipy.spatial.distance import cdist
 from gpu_kmeans import InputError, OptionError, kmeans
 from gpu_kmeans.backends import backend_for
 from gpu_kmeans.color import GRID
+from gpu_kmeans.descent import descend
 from gpu_kmeans.distances import METRICS, OVER_RELAXED, distances, place_beyond, place_means
-from gpu_kmeans.lloyd import descend
 
 CASES = [
     ("euclidean", 2.0),

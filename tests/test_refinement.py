@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import BACKENDS, blobs, lattice_points, photo
+from samples import BACKENDS, blobs, color_problem, lattice_points, photo
 
 from gpu_kmeans import kmeans, quantize
-from gpu_kmeans.backends import Breath, backend_for
+from gpu_kmeans.backends import SearchPlan, backend_for
 from gpu_kmeans.refinement import (
     breathe_by_steps,
     grow_by_steps,
@@ -107,6 +107,21 @@ def test_what_the_progress_hook_raises_ends_the_search():
         )
 
 
+@pytest.mark.parametrize("effort", [1.0, 8.0])
+def test_a_search_finds_the_same_in_few_calls_as_lane_by_lane_in_threads(effort):
+    points, weights = color_problem(1500, 3)
+    engine, before, found = backend_for(CPU, "cpu"), torch.get_num_threads(), []
+    problem = engine.pack([points], [weights], is_integral=True)
+
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        rng = np.random.default_rng(0)
+        found.append(refine_centroids(engine, problem, points[:30], effort=effort, rng=rng))
+    torch.set_num_threads(before)
+
+    assert torch.equal(*found)
+
+
 @settings(max_examples=20)
 @given(
     st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(2, 40), st.booleans(), st.booleans()
@@ -121,13 +136,16 @@ def test_a_compiled_breath_has_the_bits_of_its_definition(seed, d, k, is_integra
     problem = engine.pack([torch.from_numpy(points)], [weights], is_integral=is_integral)
     centroids = problem.points[torch.from_numpy(rng.permutation(500)[:k])].clone()
     wcss = wcss_of(engine, problem, centroids)
-    plan = Breath(
-        extra=int(rng.integers(1, k)) if k > 2 else 1,
-        luck=rng.standard_exponential(k),
+    breaths, lanes = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    plan = SearchPlan(
+        lanes=lanes,
+        first_steps=1,
         steps_in=5,
         steps_out=7,
         still=3e-4,
         reach=0.8,
+        extra=tuple(rng.integers(1, max(2, k), breaths).tolist()),
+        luck=rng.standard_exponential((lanes, breaths, k)),
     )
 
     quick, lowest = engine.breathe(problem, centroids, wcss, plan)
@@ -135,7 +153,7 @@ def test_a_compiled_breath_has_the_bits_of_its_definition(seed, d, k, is_integra
 
     assert lowest == wanted
     assert torch.equal(quick, plain)
-    plan = replace(plan, luck=rng.standard_exponential(k + 1))
+    plan = replace(plan, luck=rng.standard_exponential((lanes, breaths, k + 1)))
     grown = engine.grow(problem, centroids, plan)
     assert torch.equal(grown, grow_by_steps(engine, problem, centroids, plan))
     assert len(grown) == k + 1

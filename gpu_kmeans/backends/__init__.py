@@ -16,8 +16,8 @@ comparison is exact, so all backends give the same bits. For other points they a
 import functools
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -29,14 +29,9 @@ from gpu_kmeans.errors import DeviceError, OptionError
 
 __all__ = [
     "Accumulated",
-    "AheadBackend",
     "Backend",
-    "Breath",
-    "BreathingBackend",
-    "CellBackend",
     "Problems",
     "SearchPlan",
-    "Walk",
     "available_backends",
     "backend_for",
     "fixed_point",
@@ -259,187 +254,13 @@ class SearchPlan:
     extra: tuple[int, ...]
     luck: np.ndarray
 
+    def breaths(self, some: slice) -> "SearchPlan":
+        """Return the plan of some of the breaths."""
+        return replace(self, extra=self.extra[some], luck=self.luck[:, some])
 
-@runtime_checkable
-class Walk(Protocol):
-    """Centroids of several integral problems on their way, on a device that is not waited for.
-
-    `gpu_kmeans.refinement` says what splitting and dropping are; `breath` says which row of the
-    plan the walk was given holds how many, and what luck.
-    """
-
-    best: Tensor
-    """(rows, d) float32, as many rows to each problem: the best centroids kept."""
-    lowest: Tensor
-    """(problems,) float64, their WCSS."""
-
-    def settle(self, steps: int) -> None:
-        """Do as `Backend.settle`, each problem resting by itself."""
-        ...
-
-    def split(self, breath: int) -> None:
-        """Split the clusters that gain most."""
-        ...
-
-    def drop(self, breath: int) -> None:
-        """Remove the centroids missed least."""
-        ...
-
-    def keep(self, lanes: int = 1) -> None:
-        """Keep what has settled where it is better than the best, and go on from the best.
-
-        So many problems in a row are one, searched in several ways: all go on from its best.
-        """
-        ...
-
-    def grow(self) -> None:
-        """Let one more centroid be kept, whatever its WCSS."""
-        ...
-
-
-@runtime_checkable
-class CellBackend(Backend, Protocol):
-    """A backend that adds up the cells of merged colours in a way of its own."""
-
-    def sum_cells(
-        self,
-        colors: UInt8[Tensor, "_n c"],
-        features: Float[Tensor, "_n c"],
-        weights: Float[Tensor, " _n"],
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Do as `gpu_kmeans.histogram.sum_cells`, to the same bits."""
-        ...
-
-
-@runtime_checkable
-class AheadBackend(Backend, Protocol):
-    """A backend whose host runs ahead: whole loops are launched and not looked into."""
-
-    def accumulate_each(
-        self, problem: Problems, centroids: Float[Tensor, "K d"], k_offsets: tuple[int, ...]
-    ) -> Accumulated:
-        """Do as `assign_accumulate` with each of several sets of centroids of one problem."""
-        ...
-
-    def histograms(
-        self, pixels: Sequence[UInt8[Tensor, "_n _c"]]
-    ) -> list[tuple[UInt8[Tensor, "_m _c"], Int[Tensor, " _m"], Int[Tensor, " _n"]]]:
-        """Do as `histogram` for each picture."""
-        ...
-
-    def merge(
-        self,
-        colors: Sequence[UInt8[Tensor, "_n c"]],
-        features: Sequence[Float[Tensor, "_n c"]],
-        weights: Sequence[Float[Tensor, " _n"]],
-        target: int,
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Do as `gpu_kmeans.histogram.coarsen` for each picture."""
-        ...
-
-    def can_search(self, problems: Problems, room: int) -> bool:
-        """Say whether `search` and `grow` take these problems, with up to so many centroids."""
-        ...
-
-    def search(
-        self,
-        problems: Problems,
-        draws: Float[Tensor, "searches k trials"],
-        plan: SearchPlan,
-        on_breath: Callable[[float], None],
-    ) -> tuple[Float[Tensor, "b k d"], Float[Tensor, " b"], Int[Tensor, " b"]]:
-        """Seed and refine, so many searches of each problem.
-
-        `draws` decide the seeds, as in `seed`; `on_breath` hears the share done. Returns centroids,
-        their WCSS, and how many seeds each had: where those are fewer than k, the rest means
-        nothing.
-        """
-        ...
-
-    def grow(
-        self, problem: Problems, start: Float[Tensor, "1 d"], last: int, plan: SearchPlan
-    ) -> Iterator[Float[Tensor, "_k d"]]:
-        """Yield centroids for 2, 3, ... `last` clusters, by `refinement.grow` from one another."""
-        ...
-
-    def can_walk(self, problems: Problems, k: int) -> bool:
-        """Say whether problems with up to k centroids each can be walked over."""
-        ...
-
-    def walk(
-        self,
-        problems: Problems,
-        centroids: Sequence[Float[Tensor, "_k d"]],
-        *,
-        room: int,
-        still: float,
-        extra: Sequence[int],
-        luck: Float[Tensor, "b breaths k"] | None,
-    ) -> Walk:
-        """Set out from these centroids, each problem with room for so many."""
-        ...
-
-    def descend(
-        self,
-        problems: Problems,
-        centroids: Sequence[Float[Tensor, "_k d"]],
-        *,
-        active: Sequence[int],
-        histories: Sequence[Sequence[float]],
-        max_iter: int,
-        limits: Sequence[float],
-        still: float,
-        on_iteration: Callable[[int], None],
-        over_relaxed: bool,
-    ) -> tuple[list[Tensor], list[list[float]], list[int], list[int]]:
-        """Iterate by the rules of `gpu_kmeans.lloyd.descend`, as long as no cluster is empty.
-
-        Returns centroids, WCSS of the iterations done, who of the active rests, and who of them has
-        an empty cluster: that problem's next iteration is for the host.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Breath:
-    """What one breath of the search does; `gpu_kmeans.refinement` says what each is for.
-
-    Attributes:
-        extra: How many clusters to split, and how many to remove.
-        luck: (k,) what to divide the gains of splitting by.
-        steps_in: Passes after splitting.
-        steps_out: Passes after removing.
-        still: Settling ends when the WCSS falls by less than this share.
-        reach: How far the halves go apart, in standard deviations.
-    """
-
-    extra: int
-    luck: np.ndarray
-    steps_in: int
-    steps_out: int
-    still: float
-    reach: float
-
-
-@runtime_checkable
-class BreathingBackend(Backend, Protocol):
-    """A backend that does a whole breath of the search in one call."""
-
-    def can_breathe(self, problem: Problems) -> bool:
-        """Say whether it can for this problem."""
-        ...
-
-    def breathe(
-        self, problem: Problems, centroids: Float[Tensor, "k d"], wcss: float, plan: Breath
-    ) -> tuple[Float[Tensor, "k d"], float]:
-        """Do as `gpu_kmeans.refinement.breathe_by_steps`, to the same bits."""
-        ...
-
-    def grow(
-        self, problem: Problems, centroids: Float[Tensor, "k d"], plan: Breath
-    ) -> Float[Tensor, "m d"]:
-        """Do as `gpu_kmeans.refinement.grow_by_steps`, to the same bits."""
-        ...
+    def lane(self, lane: int) -> "SearchPlan":
+        """Return the plan of one lane of a single search."""
+        return replace(self, lanes=1, luck=self.luck[lane : lane + 1])
 
 
 def fixed_point(share: float) -> int:

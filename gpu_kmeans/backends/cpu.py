@@ -27,7 +27,8 @@ References:
 """
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -39,8 +40,8 @@ from gpu_kmeans.backends import (
     BLUR,
     DIFFUSION_ROWS,
     Accumulated,
-    Breath,
     Problems,
+    SearchPlan,
     cell_kernels,
     diffusion_kernels,
     dither_kernels,
@@ -51,6 +52,7 @@ from gpu_kmeans.backends import (
     search_kernels,
     thrift_kernels,
 )
+from gpu_kmeans.backends.descent_kernels import GOES_ON, LONELY, RESTS
 from gpu_kmeans.backends.layouts import Layout, four_rows
 from gpu_kmeans.backends.pixel_work import PixelWork, four_columns
 from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
@@ -59,6 +61,7 @@ from gpu_kmeans.histogram import FINEST_CELLS
 
 CHUNK_PIXELS = 1 << 18
 MEETING_PIXELS = 1 << 24  # whose meetings surely fit in 32 bits
+ITERATIONS_AT_ONCE = 8  # of a descent, in one call: some ms of a photograph in one thread
 PRUNED_DIMENSIONS = 4  # a box of 64 neighbours prunes little in more
 
 
@@ -202,7 +205,7 @@ class CpuBackend:
             mine = slice(k_offsets[b], k_offsets[b + 1])
             own = all_labels[problems.spans[b]] if labels else all_labels
             layout = _layouts_of(problems)[b]
-            table[mine] = layout.assign(centroids[mine].numpy(), own, detail=detail)
+            table[mine] = layout.assign(four_rows(centroids[mine].numpy()), own, detail=detail)
         result = torch.from_numpy(table)
         wcss = np.add.reduceat(table[:, 5], k_offsets[:-1])
         return Accumulated(
@@ -222,7 +225,40 @@ class CpuBackend:
             return self._reference.settle(problem, centroids, steps=steps, still=still)
         start = _search_arguments(problem, centroids)
         moved, wcss = search_kernels.settle(*start, steps, still, True)  # noqa: FBT003
-        return torch.from_numpy(moved[: centroids.shape[1]].T.copy()), wcss
+        return _as_points(moved, centroids), wcss
+
+    def can_walk(self, problems: Problems, k: int) -> bool:  # noqa: ARG002 - any k
+        """Say whether `descend` takes problems: whole numbers in tiles."""
+        return problems.is_integral and problems.layout is not None
+
+    def descend(
+        self,
+        problems: Problems,
+        centroids: Sequence[Float[Tensor, "_k d"]],
+        *,
+        active: Sequence[int],
+        histories: Sequence[Sequence[float]],
+        max_iter: int,
+        limits: Sequence[float],
+        still: float,
+        on_iteration: Callable[[int], None],
+        over_relaxed: bool,
+    ) -> tuple[list[Tensor], list[list[float]], list[int], list[int]]:
+        """Take one problem after the other, some iterations to a call."""
+        current, costs = list(centroids), [list(history) for history in histories]
+        states = dict.fromkeys(active, GOES_ON)
+        for b in active:
+            layout, rows, own = _layouts_of(problems)[b], four_rows(centroids[b].numpy()), costs[b]
+            rules = (limits[b], still, over_relaxed)
+            while states[b] == GOES_ON and len(own) < max_iter:
+                on_iteration(len(own))
+                most = min(ITERATIONS_AT_ONCE, max_iter - len(own))
+                previous = own[-1] if own else math.inf
+                rows, found, states[b] = layout.descend(rows, most, previous, rules)
+                own += found
+            current[b] = _as_points(rows, centroids[b])
+        resting = [b for b in active if states[b] == RESTS]
+        return current, costs, resting, [b for b in active if states[b] == LONELY]
 
     def can_breathe(self, problem: Problems) -> bool:
         """Say whether `breathe` takes a problem: one in tiles."""
@@ -233,20 +269,20 @@ class CpuBackend:
         problem: Problems,
         centroids: Float[Tensor, "k d"],
         wcss: float,
-        plan: Breath,
+        plan: SearchPlan,
     ) -> tuple[Float[Tensor, "k d"], float]:
-        """Do one breath of the search in one compiled call, in one thread."""
+        """Do all breaths, lane after lane, in one compiled call, in one thread."""
         start = _search_arguments(problem, centroids)
         best, lowest = search_kernels.breathe(*start, wcss, *_plan_arguments(problem, plan))
-        return torch.from_numpy(best[: centroids.shape[1]].T.copy()), lowest
+        return _as_points(best, centroids), lowest
 
     def grow(
-        self, problem: Problems, centroids: Float[Tensor, "k d"], plan: Breath
+        self, problem: Problems, centroids: Float[Tensor, "k d"], plan: SearchPlan
     ) -> Float[Tensor, "m d"]:
         """Do it in one compiled call, in one thread."""
         start = _search_arguments(problem, centroids)
         grown = search_kernels.grow(*start, *_plan_arguments(problem, plan))
-        return torch.from_numpy(grown[: centroids.shape[1]].T.copy())
+        return _as_points(grown, centroids)
 
     def seed(
         self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
@@ -372,14 +408,19 @@ def _layouts_of(problems: Problems) -> list[Layout]:
 
 def _search_arguments(problem: Problems, centroids: Tensor) -> tuple[object, ...]:
     """Return what the kernels of the search take first."""
-    values = centroids.numpy()
-    layout = _layouts_of(problem)[0].search_layout(values)
-    return layout, problem.is_integral, four_rows(values)
+    rows = four_rows(centroids.numpy())
+    return _layouts_of(problem)[0].search_layout(rows), problem.is_integral, rows
 
 
-def _plan_arguments(problem: Problems, plan: Breath) -> tuple[object, ...]:
+def _as_points(rows: np.ndarray, like: Tensor) -> Tensor:
+    """Return centroids (4, k) as those they are like: (k, d)."""
+    return torch.from_numpy(rows[: like.shape[1]].T.copy())
+
+
+def _plan_arguments(problem: Problems, plan: SearchPlan) -> tuple[object, ...]:
     steps = (plan.steps_in, plan.steps_out, plan.still, plan.reach)
-    return plan.extra, plan.luck, problem.points.shape[1], *steps
+    luck = np.ascontiguousarray(plan.luck)
+    return np.array(plan.extra), luck, problem.points.shape[1], *steps
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import functools
 import numpy as np
 import torch
 
-from gpu_kmeans.backends import kernels, whole_kernels
+from gpu_kmeans.backends import descent_kernels, kernels, whole_kernels
 from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.backends.threads import parallel, sharers
@@ -51,28 +51,43 @@ class Layout:
         )
         return self._whole, squares, weights
 
-    def search_layout(self, centroids: np.ndarray) -> tuple[object, ...]:
-        """Return the layout that `search_kernels` take."""
-        return self._whole_in_full if self._fits(centroids) else self.floats.arrays
+    def search_layout(self, rows: np.ndarray) -> tuple[object, ...]:
+        """Return the layout that `search_kernels` take, for centroids (4, k)."""
+        return self._whole_in_full if self._fits(rows) else self.floats.arrays
 
-    def assign(self, centroids: np.ndarray, labels: np.ndarray, *, detail: bool) -> np.ndarray:
-        """Give each point its nearest centroid, in one pass shared by threads.
+    def assign(self, rows: np.ndarray, labels: np.ndarray, *, detail: bool) -> np.ndarray:
+        """Give each point its nearest centroid of (4, k), in one pass shared by threads.
 
         Writes labels (n,) where there is room; returns a table (k, columns), see `kernels`.
         """
-        if detail or not self._fits(centroids):
-            return self.floats.assign(centroids, labels, detail=detail)
-        whole, rows = self._whole, four_rows(centroids)
-        tiles = len(whole[1])
+        if detail or not self._fits(rows):
+            return self.floats.assign(rows, labels, detail=detail)
+        whole, tiles = self._whole, len(self._whole[1])
         own = np.empty(tiles * TILE if len(labels) else 0, np.int32)
         chunks = _shares(tiles)
         table = sum(parallel(lambda chunk: whole_kernels.assign(whole, rows, chunk, own), chunks))
         labels[:] = own[: len(labels)]
         return np.asarray(table)
 
-    def _fits(self, centroids: np.ndarray) -> bool:
-        most = whole_kernels.MOST_COORDINATE
-        return bool(self._whole) and bool((np.abs(centroids) <= most).all())
+    def descend(
+        self, rows: np.ndarray, most: int, previous: float, rules: tuple[float, float, bool]
+    ) -> tuple[np.ndarray, list[float], int]:
+        """Iterate from centroids (4, k) of a problem of whole numbers, up to so many times.
+
+        All at once, but a pass at a time where threads share it. `previous` is the WCSS of the
+        iteration before, the rules are what `descent_kernels.move` takes last.
+        Returns centroids, the WCSS of the iterations done, and how it goes on.
+        """
+        if len(_shares(-(-self.size // TILE))) > 1:
+            table = self.assign(rows, np.empty(0, np.int32), detail=False)
+            moved, cost, state = descent_kernels.move(table, rows, previous, *rules)
+            return moved, [] if state == descent_kernels.LONELY else [cost], state
+        layout, costs = (self._whole,) if self._fits(rows) else self.floats.arrays, np.empty(most)
+        moved, done, state = descent_kernels.descend(layout, rows, costs, previous, *rules)
+        return moved, costs[:done].tolist(), state
+
+    def _fits(self, rows: np.ndarray) -> bool:
+        return bool(self._whole) and float(np.abs(rows).max()) <= whole_kernels.MOST_COORDINATE
 
 
 class Floats:
@@ -105,12 +120,11 @@ class Floats:
         huge = np.finfo(self.points.dtype).max
         return self.points, self.weights, self.boxes, self._sums, huge
 
-    def assign(self, centroids: np.ndarray, labels: np.ndarray, *, detail: bool) -> np.ndarray:
+    def assign(self, rows: np.ndarray, labels: np.ndarray, *, detail: bool) -> np.ndarray:
         """Do as `Layout.assign`, chunk by chunk, adding up in order."""
         own = np.empty(self.points.shape[1] if len(labels) else 0, np.int32)
         kernel = kernels.assign_detail if detail else kernels.assign
         *whole, huge = self.arrays
-        rows = four_rows(centroids)
 
         def run(chunk: tuple[int, int]) -> np.ndarray:
             found: np.ndarray = kernel(*whole, rows, chunk, own, huge)

@@ -9,14 +9,13 @@ A layout is what `gpu_kmeans.backends.layouts.Layout.search_layout` returns, of 
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numba.extending import overload
 
 from gpu_kmeans.backends import kernels, whole_kernels
 from gpu_kmeans.color import GRID
 
-_MASS, _WCSS, _SQUARES, _UTILITY = 4, 5, 6, 10  # columns of the tables of all passes
-_WHOLE = 3  # arrays in the layout of whole numbers
+MASS, WCSS, _SQUARES, _UTILITY = 4, 5, 6, 10  # columns of the tables of all passes
 
 
 @njit(nogil=True, cache=True)
@@ -24,15 +23,22 @@ _WHOLE = 3  # arrays in the layout of whole numbers
 def breathe(
     layout, is_integral, centroids, wcss, extra, luck, d, steps_in, steps_out, still, reach
 ):  # fmt: skip
-    """Return the better of before and after one breath, centroids (4, k) and their WCSS."""
-    table = _with_squares(layout, centroids)
-    wider = _split_widest(table, centroids, extra, luck, d, is_integral, reach)
-    wider, _ = settle(layout, is_integral, wider, steps_in, still, False)
-    table = _with_utility(layout, wider)
-    narrower = _drop_least_useful(table, wider, extra, d, is_integral)
-    candidate, lower = settle(layout, is_integral, narrower, steps_out, still, True)
-    if lower < wcss:
-        return candidate, lower
+    """Return the best of before and after breaths, centroids (4, k) and their WCSS.
+
+    extra (breaths,), luck (lanes, breaths, k): all lanes of a breath start from the best so far.
+    """
+    for i in range(extra.size):
+        table = _with_squares(layout, centroids)
+        best, lowest = centroids, wcss
+        for lane in range(luck.shape[0]):
+            wider = _split_widest(table, centroids, extra[i], luck[lane, i], d, is_integral, reach)
+            wider, _ = settle(layout, is_integral, wider, steps_in, still, False)
+            missed = _with_utility(layout, wider)
+            narrower = _drop_least_useful(missed, wider, extra[i], d, is_integral)
+            candidate, lower = settle(layout, is_integral, narrower, steps_out, still, True)
+            if lower < lowest:
+                best, lowest = candidate, lower
+        centroids, wcss = best, lowest
     return centroids, wcss
 
 
@@ -63,22 +69,22 @@ def settle(layout, is_integral, centroids, steps, still, is_measured):
     for step in range(steps):
         if step == steps - 1 and not is_measured:
             return current, previous
-        table = _plain(layout, current)
-        wcss = table[:, _WCSS].sum()
+        table = plain(layout, current)
+        wcss = table[:, WCSS].sum()
         if step and previous - wcss <= still * wcss:
             return current, wcss
         previous, last = wcss, current
         current = current.copy()
         for c in range(current.shape[1]):
-            if table[c, _MASS] > 0:
+            if table[c, MASS] > 0:
                 for j in range(4):
-                    mean = table[c, j] / table[c, _MASS]
-                    current[j, c] = _beyond(np.float64(last[j, c]), mean, is_integral)
+                    mean = table[c, j] / table[c, MASS]
+                    current[j, c] = place_beyond(np.float64(last[j, c]), mean, is_integral)
     return last, previous
 
 
 @no_type_check
-def _plain(layout, centroids):
+def plain(layout, centroids):
     """Pass over all points, in one thread."""
 
 
@@ -92,10 +98,15 @@ def _with_utility(layout, centroids):
     """Do likewise, and find out what each centroid is good for."""
 
 
-@overload(_plain)
+def _is_whole(layout):
+    """Tell the layout of whole numbers, which has one tuple for all passes, by its type."""
+    return isinstance(layout[0], types.BaseTuple)
+
+
+@overload(plain)
 @no_type_check
 def _plain_of(layout, centroids):
-    if len(layout) == _WHOLE:
+    if _is_whole(layout):
         return lambda layout, centroids: whole_kernels.assign(
             layout[0], centroids, (0, layout[0][1].shape[0]), np.empty(0, np.int32)
         )
@@ -108,7 +119,7 @@ def _plain_of(layout, centroids):
 @overload(_with_squares)
 @no_type_check
 def _with_squares_of(layout, centroids):
-    if len(layout) == _WHOLE:
+    if _is_whole(layout):
         return lambda layout, centroids: whole_kernels.assign_squares(
             layout[0], layout[1], centroids
         )
@@ -118,7 +129,7 @@ def _with_squares_of(layout, centroids):
 @overload(_with_utility)
 @no_type_check
 def _with_utility_of(layout, centroids):
-    if len(layout) == _WHOLE:
+    if _is_whole(layout):
         return lambda layout, centroids: whole_kernels.assign_utility(
             layout[0], layout[2], centroids
         )
@@ -135,7 +146,7 @@ def _in_detail(layout, centroids):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _beyond(old, mean, is_integral):
+def place_beyond(old, mean, is_integral):
     """Do as `gpu_kmeans.distances.place_beyond` for one coordinate."""
     step = mean - old
     beyond = mean + (step - step * 0.25)
@@ -154,7 +165,7 @@ def _split_widest(table, centroids, extra, luck, d, is_integral, reach):
     means, halves = np.zeros((k, 4)), np.zeros(k)
     coordinate, losses = np.zeros(k, np.int64), np.zeros(k)
     for c in range(k):
-        mass = table[c, _MASS]
+        mass = table[c, MASS]
         divisor = mass if mass > 0 else 1.0
         widest = -np.inf
         for j in range(d):
@@ -204,7 +215,7 @@ def _drop_least_useful(table, centroids, extra, d, is_integral):
     for c in range(m):
         if gone[c]:
             continue
-        mass = table[c, _MASS]
+        mass = table[c, MASS]
         for j in range(d):
             value = table[c, j] / mass if mass > 0 else np.float64(centroids[j, c])
             narrower[j, i] = _placed(value, is_integral)

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import torch
 
-from gpu_kmeans.backends import AheadBackend, Backend
+from gpu_kmeans.backends import Backend
+from gpu_kmeans.backends.abilities import runs_ahead
 
 __all__ = ["consume", "may_share", "parallel", "sharers"]
 
@@ -101,7 +102,7 @@ def may_share(engine: Backend, device: torch.device) -> bool:
     Beside the CPU another thread would not be on the caller's stream, and Triton's interpreter,
     which takes tensors on the CPU, is for one thread. Never raises.
     """
-    return device.type == "cpu" and not isinstance(engine, AheadBackend)
+    return device.type == "cpu" and not runs_ahead(engine)
 
 
 class _Alone(threading.local):
