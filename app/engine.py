@@ -2,9 +2,9 @@
 
 Two threads talk to a GPU, each on a stream of its own, so that the copies of one batch overlap with
 the computing of another; pictures of a batch that want the same are computed together, in halves
-where there is no room, then each by itself, then on the CPU. On the CPU as many jobs are computed
-at once as there are processors, each with one thread, which is a third faster than one job with all
-of them; a job that is alone, or large, has them all.
+where there is no room, then each by itself, then on the CPU. On the CPU several jobs are computed
+at once, in lanes of their own (`app.lanes`) that share the processors, which is a third faster than
+one job with all of them; a job that is alone, or large, has them all, in the first lane.
 
 What is computed says `app.jobs`; the engine adds the device, the thread and the clock.
 Knows no web framework.
@@ -14,12 +14,12 @@ import asyncio
 import gc
 import logging
 import os
+import queue
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -28,28 +28,15 @@ import torch
 from app.batcher import Ticket
 from app.device import enter_stream, make_room, to_device
 from app.errors import DeviceUnavailable, OutOfMemory, ServiceError
-from app.jobs import (
-    ClusterJob,
-    Job,
-    OnProgress,
-    Outcome,
-    QuantizeJob,
-    on_host,
-    public_errors,
-)
+from app.first_jobs import something_small
+from app.jobs import Job, OnProgress, Outcome, QuantizeJob, on_host, public_errors
+from app.lanes import Lane, LaneProcess, OwnLane, UnwantedError
 from gpu_kmeans import quantize_batch
 from gpu_kmeans.backends import backend_for
 
 Result = TypeVar("Result")
 _CPU = torch.device("cpu")
 _MOST_JOBS = 64  # of a batch
-_WIDTHS = (20, 40, 80, 160, 256)  # with what a search adds: up to 32, 64, 128, 256, 512
-_USUAL: tuple[dict[str, Any], ...] = (  # each with kernels of its own, 4 to 14 s to compile
-    {"curve": True},
-    {"space": "oklab", "dither": 0.6, "thrift": 0.0, "solid": True},
-    {"space": "oklab", "thrift": 0.5, "solid": True},
-    {"min_quality": 50.0},
-)
 _GPU_LANES = 2  # one computes while the other copies
 _MOST_DEFECTS = 3  # in a row; then something is broken, and readiness says so
 _LOOK_EVERY_S = 1.0
@@ -63,6 +50,8 @@ class Engine:
     Args:
         backend: `auto` (cuda where there is a GPU, else cpu), `reference`, `cpu` or `cuda`.
         processors: How many to use on the CPU; None for all that this process may run on.
+        processes: How many compute on the CPU beside this one, a job at a time each; with none, as
+            many threads do as there are processors.
         niceness: Of its threads on Linux, beyond our own: at 5 they have a third of the time that
             one has who answers, decodes or encodes meanwhile.
 
@@ -71,7 +60,11 @@ class Engine:
     """
 
     def __init__(
-        self, backend: str = "auto", processors: int | None = None, niceness: int = 0
+        self,
+        backend: str = "auto",
+        processors: int | None = None,
+        processes: int = 0,
+        niceness: int = 0,
     ) -> None:
         has_gpu = torch.cuda.is_available()
         if backend == "cuda" and not has_gpu:
@@ -81,7 +74,16 @@ class Engine:
         with public_errors():
             self.backend = backend_for(self._device, backend).name
         self.device = str(self._device)
-        self.lanes = _GPU_LANES if on_gpu else processors or _processors()
+        self._n_processors = processors or _processors()
+        processes = 0 if on_gpu else processes
+        threads = _GPU_LANES if on_gpu else self._n_processors
+        self.lanes = processes + 1 if processes else threads
+        nice = os.getpriority(os.PRIO_PROCESS, 0) + niceness
+        beside = [LaneProcess(nice) for _ in range(processes)]
+        self._lanes: list[Lane] = [*(OwnLane() for _ in range(self.lanes - processes)), *beside]
+        self._free: queue.PriorityQueue[int] = queue.PriorityQueue()  # the first ones first
+        for i in range(self.lanes):
+            self._free.put(i)
         self.max_batch_jobs = _MOST_JOBS if on_gpu else 1  # threads, not batches, fill processors
         self._threads = ThreadPoolExecutor(
             self.lanes, "engine", initializer=_enter, initargs=(self._device, niceness)
@@ -122,19 +124,23 @@ class Engine:
 
     async def warm_up(self) -> None:
         """Compute something small, so that nobody waits for compilation, then be ready."""
-        pixels = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
-        for picture in (pixels, np.concatenate([pixels, pixels[..., :1]], axis=-1)):
-            for options in _USUAL:
-                await self.submit(QuantizeJob(pixels=picture, options={"k": 8, **options}))
-            if self._device.type == "cuda":  # a kernel is compiled for each width of palettes
-                rich = np.random.default_rng(0).integers(0, 255, picture.shape).astype(np.uint8)
-                for k in _WIDTHS:
-                    await self.submit(QuantizeJob(pixels=rich, options={"k": k}))
-        await self.submit(ClusterJob(points=pixels[0, :9] / 2, k=2))
+        for lane in self._lanes:
+            lane.start()
+        for job in something_small(self._device):
+            await self.submit(job)
+        loop = asyncio.get_running_loop()
+        beside = [lane for lane in self._lanes if isinstance(lane, LaneProcess)]
+        await asyncio.gather(
+            *(loop.run_in_executor(self._threads, self._warm_up, lane) for lane in beside)
+        )
         gc.collect()
         gc.freeze()  # what is there now stays: a later collection, which holds everyone, is short
         self._is_warm, self._n_defects = True, 0
         _log.info("ready: %s on %s", self.backend, self.device)
+
+    def _warm_up(self, lane: Lane) -> None:
+        for job in something_small(self._device):
+            lane.run(job, self._device, self.backend, 1, lambda: True)
 
     async def stay_ready(self) -> None:
         """Warm up, and again whenever it is not ready any more, until cancelled."""
@@ -153,14 +159,14 @@ class Engine:
     def close(self) -> None:
         """End the threads once the jobs in hand are done, without waiting for that."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for lane in self._lanes:
+            lane.close()
 
     def _compute(
         self, tickets: Sequence[Ticket[Job[Any]]], share: float
     ) -> list[Outcome[Any] | BaseException]:
-        if self._device.type == "cpu":
-            torch.set_num_threads(max(1, round(share * self.lanes)))  # of this thread
         if self.max_batch_jobs == 1 or len(tickets) == 1:
-            return [self._outcome_or_error(ticket) for ticket in tickets]
+            return [self._outcome_or_error(ticket, share) for ticket in tickets]
         found: dict[int, Outcome[Any] | BaseException] = {}
         for members in _alike(tickets):
             group = [tickets[i] for i in members]
@@ -211,22 +217,27 @@ class Engine:
             for ticket, result in zip(tickets, results, strict=True)
         ]
 
-    def _outcome_or_error(self, ticket: Ticket[Job[Any]]) -> Outcome[Any] | BaseException:
+    def _outcome_or_error(
+        self, ticket: Ticket[Job[Any]], share: float = 1.0
+    ) -> Outcome[Any] | BaseException:
         """Compute one job; whatever it raises is its own, and the next one's turn comes."""
         try:
-            outcome = self._run(ticket)
+            outcome = self._run(ticket, share)
         except Exception as error:  # noqa: BLE001 - handed on to whoever waits
-            is_defect = not isinstance(error, (ServiceError, _UnwantedError))
+            is_defect = not isinstance(error, (ServiceError, UnwantedError))
             self._n_defects += is_defect or isinstance(error, DeviceUnavailable)
             return error
         self._n_defects = 0
         return outcome
 
-    def _run(self, ticket: Ticket[Job[Result]]) -> Outcome[Result]:
+    def _run(self, ticket: Ticket[Job[Result]], share: float) -> Outcome[Result]:
         started_at = time.perf_counter()
-        job = replace(ticket.job, on_progress=_end_if_unwanted(ticket))  # type: ignore[type-var]
-        with public_errors():
-            device, backend, result = self._with_room(job)
+        place = self._free.get()
+        try:
+            with public_errors():
+                device, backend, result = self._with_room(self._lanes[place], ticket, share)
+        finally:
+            self._free.put(place)
         moved = device != self._device
         return Outcome(
             result=result,
@@ -237,10 +248,18 @@ class Engine:
             kmeans_ms=1e3 * (time.perf_counter() - started_at),
         )
 
-    def _with_room(self, job: Job[Result]) -> tuple[torch.device, str, Result]:
+    def _with_room(
+        self, lane: Lane, ticket: Ticket[Job[Result]], share: float
+    ) -> tuple[torch.device, str, Result]:
         """Compute; where memory runs out, free what can be and try again, on the CPU."""
+        n_threads = max(1, round(share * self._n_processors))
+
+        def run(device: torch.device, backend: str) -> tuple[torch.device, str, Result]:
+            found = lane.run(ticket.job, device, backend, n_threads, lambda: ticket.is_wanted)
+            return device, backend, found
+
         try:
-            return self._device, self.backend, job.run(self._device, self.backend)
+            return run(self._device, self.backend)
         except _NO_ROOM as error:
             self.out_of_memory += 1
             _log.warning("no room on %s, once more on the CPU: %r", self.device, error)
@@ -248,7 +267,7 @@ class Engine:
         self.moved_to_cpu += self._device != _CPU
         backend = backend_for(_CPU, self.backend if self._device == _CPU else "auto").name
         try:
-            return _CPU, backend, job.run(_CPU, backend)
+            return run(_CPU, backend)
         except _NO_ROOM as error:
             raise OutOfMemory("There was no room for this job; a smaller one may fit.") from error
 
@@ -262,17 +281,13 @@ def _enter(device: torch.device, niceness: int) -> None:
     enter_stream(device)
 
 
-class _UnwantedError(Exception):
-    """Nobody waits for the result any more; nobody will see this either."""
-
-
 def _end_if_unwanted(ticket: Ticket[Job[Any]]) -> OnProgress:
     """Make the hook that ends a computation nobody waits for."""
     on_progress: OnProgress | None = getattr(ticket.job, "on_progress", None)
 
     def hook(share: float) -> None:
         if not ticket.is_wanted:
-            raise _UnwantedError
+            raise UnwantedError
         if on_progress:
             on_progress(share)
 
@@ -285,10 +300,10 @@ def _tell_all(hooks: Sequence[OnProgress], share: float) -> None:
     for hook in hooks:
         try:
             hook(share)
-        except _UnwantedError:
+        except UnwantedError:
             left += 1
     if left == len(hooks):
-        raise _UnwantedError
+        raise UnwantedError
 
 
 def _alike(tickets: Sequence[Ticket[Job[Any]]]) -> list[list[int]]:

@@ -77,7 +77,7 @@ def create_app(
     drawer = Drawer()
     engine = batcher = None
     if compute is None:
-        engine = Engine(settings.backend, niceness=_NICENESS)
+        engine = Engine(settings.backend, processes=settings.engine_processes, niceness=_NICENESS)
         batcher = _batcher(engine, settings)
         compute = batcher.submit
     app = FastAPI(

@@ -14,8 +14,8 @@ __all__ = ["LENGTH", "PipedProcess", "ProcessDiedError"]
 
 LENGTH = struct.Struct(">Q")
 _PIPE_BYTES = 1 << 20  # where the system lets us: a picture in two pieces, not twenty
-# glibc gives what is freed back at once and gets it anew for the next picture, which takes two fifths
-# of the time to decode one of 768 x 512: up to 16 MB are kept, but no array of more than 8.
+# What is freed goes back to the system at once, and is got anew for the next picture, which takes
+# two fifths of the time to decode a small one: glibc keeps 16 MB, but no array of more than 8.
 _HEAP = {"MALLOC_TRIM_THRESHOLD_": str(16 << 20), "MALLOC_MMAP_THRESHOLD_": str(8 << 20)}
 _THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # as limits count threads
 _ROOT = Path(__file__).parents[1]

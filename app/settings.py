@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
+PROCESSORS = len(os.sched_getaffinity(0))  # that this process may run on
 
 
 class Settings(BaseSettings):
@@ -103,7 +104,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     """How a line is written: for people, or for programs."""
 
-    codec_threads: int = Field(default=os.cpu_count() or 1, ge=1, le=256)
+    codec_threads: int = Field(default=PROCESSORS, ge=1, le=256)
     """Pictures decoded, and encoded, at the same time: one a processor, as they only compute."""
 
     decode_timeout_s: float = Field(default=15.0, gt=0, le=600)
@@ -111,6 +112,14 @@ class Settings(BaseSettings):
 
     decode_memory_bytes: int = Field(default=2 * 2**30, ge=2**28, le=2**40)
     """Address space of a process that decodes: 50 megapixels with a profile fit."""
+
+    engine_processes: int = Field(default=min(PROCESSORS, 8) - 1, ge=0, le=255)
+    """Processes that compute beside this one, on the CPU: they share the processors among them.
+
+    Each takes 240 MB of its own. With none, as many threads of this one compute as there are processors,
+    and pictures of half a megapixel take a quarter longer, since threads take turns at the
+    interpreter.
+    """
 
     max_batch_pixels: int = Field(default=8_000_000, ge=1, le=10**9)
     """Pixels computed as one batch on a GPU; a larger picture runs alone, on the CPU too.

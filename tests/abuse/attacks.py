@@ -212,11 +212,19 @@ def hung_decoder(victim):
 
 
 def killed_decoders(victim):
+    return _answers_while_killed(victim, victim.decoders)
+
+
+def killed_lanes(victim):
+    return _answers_while_killed(victim, victim.lanes)
+
+
+def _answers_while_killed(victim, processes):
     stop = threading.Event()
 
     def kill():
         while not stop.wait(1.0):
-            for child in victim.decoders():
+            for child in processes():
                 with contextlib.suppress(OSError):
                     os.kill(child.pid, signal.SIGKILL)
 

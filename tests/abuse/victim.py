@@ -115,6 +115,9 @@ class Victim:
     def decoders(self):
         return [each for each in self.children() if "app.decoder_process" in each.cmdline()]
 
+    def lanes(self):
+        return [each for each in self.children() if "tests.abuse.faulty_lane" in each.cmdline()]
+
     def memory_mb(self):
         total = 0
         for process in [self.ps, *self.children()]:

@@ -11,8 +11,16 @@ from app.main import create_app
 from app.settings import Settings
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_lanes_beside():
+    """Compute in threads, but where processes are the subject: each takes seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPU_KMEANS_ENGINE_PROCESSES", "0")
+        yield
+
+
 @pytest.fixture(scope="session")
-def client():
+def client(_no_lanes_beside):
     """The whole service, with its engine; a defect is an answer here, as it is over the wire."""
     with TestClient(create_app(Settings()), raise_server_exceptions=False) as running:
         yield running

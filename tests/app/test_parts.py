@@ -231,7 +231,7 @@ def test_a_job_that_nobody_wants_ends_at_its_next_step(engine, photo):
         (outcome,) = await engine.compute([ticket], 1.0)
         return outcome
 
-    assert type(asyncio.run(computed())).__name__ == "_UnwantedError"
+    assert type(asyncio.run(computed())).__name__ == "UnwantedError"
 
 
 @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
@@ -335,7 +335,7 @@ def test_a_batch_goes_on_while_one_of_it_is_wanted(small_gpu, photo):
 
     assert asyncio.run(with_wanted(False, True))[1].result.k == 30
     nobody = asyncio.run(with_wanted(False, False))
-    assert {type(error).__name__ for error in nobody} == {"_UnwantedError"}
+    assert {type(error).__name__ for error in nobody} == {"UnwantedError"}
 
 
 def test_a_job_that_never_finds_room_is_refused_and_the_engine_goes_on(engine, photo, monkeypatch):

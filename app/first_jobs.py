@@ -1,0 +1,32 @@
+"""Something small to compute first, so that nobody waits for compilation."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.jobs import ClusterJob, Job, QuantizeJob
+
+__all__ = ["something_small"]
+
+_WIDTHS = (20, 40, 80, 160, 256)  # with what a search adds: up to 32, 64, 128, 256, 512
+_USUAL: tuple[dict[str, Any], ...] = (  # each with kernels of its own, 4 to 14 s to compile
+    {"curve": True},
+    {"space": "oklab", "dither": 0.6, "thrift": 0.0, "solid": True},
+    {"space": "oklab", "thrift": 0.5, "solid": True},
+    {"min_quality": 50.0},
+)
+
+
+def something_small(device: torch.device) -> Iterator[Job[Any]]:
+    """Give jobs that need every kernel which a usual request on the device does. Never raises."""
+    pixels = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
+    for picture in (pixels, np.concatenate([pixels, pixels[..., :1]], axis=-1)):
+        for options in _USUAL:
+            yield QuantizeJob(pixels=picture, options={"k": 8, **options})
+        if device.type == "cuda":  # a kernel is compiled for each width of palettes
+            rich = np.random.default_rng(0).integers(0, 255, picture.shape).astype(np.uint8)
+            for k in _WIDTHS:
+                yield QuantizeJob(pixels=rich, options={"k": k})
+    yield ClusterJob(points=pixels[0, :9] / 2, k=2)

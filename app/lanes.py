@@ -1,0 +1,157 @@
+"""Where one job at a time is computed: in the thread that asks, or in a process beside this one.
+
+Threads of one process take turns at its interpreter: two that compute small pictures, with those
+that answer and encode, leave a sixth of two processors idle. So on the CPU every lane but the first
+is a process; the first, which large pictures get, has its memory here.
+
+A process that dies under a job is replaced and the job tried once more, since the death may have
+had nothing to do with it. `app.lane_process` is the other side and says what is spoken.
+"""
+
+import pickle
+import select
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+
+from app.errors import DeviceUnavailable
+from app.jobs import Job
+from app.pipes import LENGTH, PipedProcess, ProcessDiedError
+
+__all__ = ["Lane", "LaneProcess", "OwnLane", "UnwantedError"]
+
+MODULE = "app.lane_process"
+_KEPT = ("HOME", "NUMBA_CACHE_DIR", "NUMBA_CPU_FEATURES", "NUMBA_CPU_NAME")  # of kernels
+_LOOK_EVERY_MS = 50
+
+IsWanted = Callable[[], bool]
+
+
+class UnwantedError(Exception):
+    """Nobody waits for the result any more; nobody will see this either."""
+
+
+class Lane(Protocol):
+    """Computes one job at a time; blocks."""
+
+    def run(
+        self, job: Job[Any], device: torch.device, backend: str, n_threads: int, is_wanted: IsWanted
+    ) -> Any:
+        """Compute a job, on the CPU with so many threads.
+
+        Raises:
+            UnwantedError: `is_wanted` said no.
+            DeviceUnavailable: What computes died, twice, or is closed.
+
+        Whatever else the job raises passes through.
+        """
+        ...
+
+    def start(self) -> None:
+        """Get ready, without waiting for it. Never raises."""
+        ...
+
+    def close(self) -> None:
+        """End what was started. Never raises."""
+        ...
+
+
+class OwnLane:
+    """The thread that asks."""
+
+    def run(
+        self, job: Job[Any], device: torch.device, backend: str, n_threads: int, is_wanted: IsWanted
+    ) -> Any:
+        """Compute; the job's own hook is told how far it is."""
+        if device.type == "cpu":
+            torch.set_num_threads(n_threads)  # of this thread
+        on_progress: Callable[[float], None] | None = getattr(job, "on_progress", None)
+
+        def hook(share: float) -> None:
+            if not is_wanted():
+                raise UnwantedError
+            if on_progress:
+                on_progress(share)
+
+        return replace(job, on_progress=hook).run(device, backend)  # type: ignore[type-var]
+
+    def start(self) -> None:
+        """Do nothing: it is here."""
+
+    def close(self) -> None:
+        """Do nothing: it stays."""
+
+
+@dataclass(slots=True)
+class LaneProcess:
+    """A process beside this one, on the CPU; a job's hook is not told how far it is.
+
+    Attributes:
+        niceness: Its own.
+        deaths: How many died at work.
+    """
+
+    niceness: int = 0
+    deaths: int = 0
+    _process: "_Process | None" = field(default=None, repr=False)
+    _is_closed: bool = False
+
+    def run(
+        self, job: Job[Any], device: torch.device, backend: str, n_threads: int, is_wanted: IsWanted
+    ) -> Any:
+        """Let it compute; twice, if it dies."""
+        travelling = replace(job, on_progress=None)  # type: ignore[type-var] # which stays here
+        content = pickle.dumps((travelling, str(device), backend, n_threads), protocol=5)
+        for _ in range(2):
+            self.start()
+            if self._process is None:
+                break
+            try:
+                result, error = self._process.ask(content, is_wanted)
+            except ProcessDiedError:
+                self.deaths += 1
+                self._end()
+                continue
+            if error is not None:
+                raise error
+            return result
+        raise DeviceUnavailable(
+            "What computes has died, twice, or is stopping; a smaller job may fit."
+        )
+
+    def start(self) -> None:
+        """Start the process, if there is none, and the lane is not closed."""
+        if not self._is_closed:
+            self._process = self._process or _Process(self.niceness)
+
+    def close(self) -> None:
+        """End the process, if there is one, and start no other."""
+        self._is_closed = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+
+class _Process(PipedProcess):
+    def __init__(self, niceness: int) -> None:
+        super().__init__(MODULE, niceness, kept=_KEPT)
+
+    def ask(self, content: bytes, is_wanted: IsWanted) -> tuple[Any, Exception | None]:
+        """Send a job and wait for its result, or its error; tell once that nobody wants it."""
+        with self._talking:
+            self._send(LENGTH.pack(len(content)))
+            self._send(content)
+            answers, is_told = select.poll(), False
+            answers.register(self._from, select.POLLIN)
+            while not answers.poll(_LOOK_EVERY_MS):
+                if not is_told and not is_wanted():
+                    self._send(LENGTH.pack(0))
+                    is_told = True
+            (n_bytes,) = LENGTH.unpack(self._receive(LENGTH.size))
+            found: tuple[Any, Exception | None] = pickle.loads(self._receive(n_bytes))  # noqa: S301 - our own process's
+        return found
