@@ -1,6 +1,7 @@
 """The process of a lane: jobs come in by a pipe, results go out by another.
 
     parent                                      this process
+                                               <-   length 0: it is up
     length, a job and where to run it, pickled ->
     length 0: nobody wants it any more         ->
                                                <-   length, the result or the error, pickled
@@ -33,6 +34,8 @@ def main(niceness: int) -> None:
     os.dup2(2, 1)  # whatever a library prints is no answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    answers.write(LENGTH.pack(0))
+    answers.flush()
     while head := _read(LENGTH.size):
         (length,) = LENGTH.unpack(head)
         if length:  # else what was not wanted any more was done already

@@ -4,8 +4,9 @@ Threads of one process take turns at its interpreter: two that compute small pic
 that answer and encode, leave a sixth of two processors idle. So on the CPU every lane but the first
 is a process; the first, which large pictures get, has its memory here.
 
-A process that dies under a job is replaced and the job tried once more, since the death may have
-had nothing to do with it. `app.lane_process` is the other side and says what is spoken.
+A process that dies under a job is replaced and the job tried again, up to three times in all, since
+the death may have had nothing to do with it. One that does not even come up has nothing to do with
+the job, which is then computed here. `app.lane_process` is the other side and says what is spoken.
 """
 
 import pickle
@@ -25,6 +26,7 @@ __all__ = ["Lane", "LaneProcess", "OwnLane", "UnwantedError"]
 MODULE = "app.lane_process"
 _KEPT = ("HOME", "NUMBA_CACHE_DIR", "NUMBA_CPU_FEATURES", "NUMBA_CPU_NAME")  # of kernels
 _LOOK_EVERY_MS = 50
+_TRIES = 3  # to compute a job, as on a cluster, and to start a process
 
 IsWanted = Callable[[], bool]
 
@@ -43,7 +45,7 @@ class Lane(Protocol):
 
         Raises:
             UnwantedError: `is_wanted` said no.
-            DeviceUnavailable: What computes died, twice, or is closed.
+            DeviceUnavailable: What computes died, over and over, or is closed.
 
         Whatever else the job raises passes through.
         """
@@ -90,36 +92,48 @@ class LaneProcess:
 
     Attributes:
         niceness: Its own.
-        deaths: How many died at work.
     """
 
     niceness: int = 0
-    deaths: int = 0
     _process: "_Process | None" = field(default=None, repr=False)
     _is_closed: bool = False
 
     def run(
         self, job: Job[Any], device: torch.device, backend: str, n_threads: int, is_wanted: IsWanted
     ) -> Any:
-        """Let it compute; twice, if it dies."""
+        """Let it compute, again if it dies; compute here if no process comes up."""
         travelling = replace(job, on_progress=None)  # type: ignore[type-var] # which stays here
         content = pickle.dumps((travelling, str(device), backend, n_threads), protocol=5)
-        for _ in range(2):
-            self.start()
-            if self._process is None:
-                break
+        deaths = 0
+        while deaths < _TRIES and (process := self._come_up()):
             try:
-                result, error = self._process.ask(content, is_wanted)
+                result, error = process.ask(content, is_wanted)
             except ProcessDiedError:
-                self.deaths += 1
+                deaths += 1
                 self._end()
                 continue
             if error is not None:
                 raise error
             return result
-        raise DeviceUnavailable(
-            "What computes has died, twice, or is stopping; a smaller job may fit."
-        )
+        if deaths < _TRIES and not self._is_closed:
+            return OwnLane().run(job, device, backend, n_threads, is_wanted)
+        raise DeviceUnavailable("What computes has died, again and again, or is stopping.")
+
+    def _come_up(self) -> "_Process | None":
+        """Start the process where there is none, and wait for it; None if it does not come up."""
+        for _ in range(_TRIES):
+            if self._process is not None and self._process.is_dead:
+                self._end()
+            self.start()
+            if self._process is None:
+                return None
+            try:
+                self._process.wait()
+            except ProcessDiedError:
+                self._end()
+            else:
+                return self._process
+        return None
 
     def start(self) -> None:
         """Start the process, if there is none, and the lane is not closed."""
@@ -140,6 +154,17 @@ class LaneProcess:
 class _Process(PipedProcess):
     def __init__(self, niceness: int) -> None:
         super().__init__(MODULE, niceness, kept=_KEPT)
+        self._is_up = False
+
+    @property
+    def is_dead(self) -> bool:
+        """It has ended, whoever ended it."""
+        return self._popen.poll() is not None
+
+    def wait(self) -> None:
+        """Wait for its first word, that it can be sent a job."""
+        with self._talking:
+            self._is_up = self._is_up or bool(self._receive(LENGTH.size))
 
     def ask(self, content: bytes, is_wanted: IsWanted) -> tuple[Any, Exception | None]:
         """Send a job and wait for its result, or its error; tell once that nobody wants it."""

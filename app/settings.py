@@ -116,9 +116,8 @@ class Settings(BaseSettings):
     engine_processes: int = Field(default=min(PROCESSORS, 8) - 1, ge=0, le=255)
     """Processes that compute beside this one, on the CPU: they share the processors among them.
 
-    Each takes 240 MB of its own. With none, as many threads of this one compute as there are processors,
-    and pictures of half a megapixel take a quarter longer, since threads take turns at the
-    interpreter.
+    Each takes 240 MB of its own. With none, as many threads of this one compute as there are
+    processors, and small pictures take a quarter longer: threads take turns at the interpreter.
     """
 
     max_batch_pixels: int = Field(default=8_000_000, ge=1, le=10**9)

@@ -205,7 +205,9 @@ def test_every_setting_is_documented_and_no_other():
     assert documented == {f"GPU_KMEANS_{name.upper()}" for name in Settings.model_fields}
 
 
-@pytest.mark.parametrize("name", Settings.model_fields.keys() - {"codec_threads", "engine_processes"})
+@pytest.mark.parametrize(
+    "name", Settings.model_fields.keys() - {"codec_threads", "engine_processes"}
+)
 def test_the_default_of_a_setting_is_the_documented_one(name):
     default = Settings.model_fields[name].default
 

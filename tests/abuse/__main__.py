@@ -77,7 +77,7 @@ ATTACKS = [
     ("the dearest plots, whose clients leave", plot_attacks.leaving_clients, set()),
     ("decoders stopped in the middle (SIGSTOP)", attacks.hung_decoder, set()),
     ("decoders killed every second (SIGKILL)", attacks.killed_decoders, set()),
-    ("what computes killed every second (SIGKILL)", attacks.killed_lanes, set()),
+    ("what computes beside the server killed every 2.5 s (SIGKILL)", attacks.killed_lanes, set()),
     ("the engine raising (a fault built in)", attacks.broken_engine, {500}),
     ("the engine without memory (a fault built in)", attacks.engine_without_memory, {503}),
 ]

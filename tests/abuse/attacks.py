@@ -212,18 +212,18 @@ def hung_decoder(victim):
 
 
 def killed_decoders(victim):
-    return _answers_while_killed(victim, victim.decoders)
+    return _answers_while_killed(victim, victim.decoders, every_s=1.0)
 
 
 def killed_lanes(victim):
-    return _answers_while_killed(victim, victim.lanes)
+    return _answers_while_killed(victim, victim.lanes, every_s=2.5)  # it takes one to start
 
 
-def _answers_while_killed(victim, processes):
+def _answers_while_killed(victim, processes, every_s):
     stop = threading.Event()
 
     def kill():
-        while not stop.wait(1.0):
+        while not stop.wait(every_s):
             for child in processes():
                 with contextlib.suppress(OSError):
                     os.kill(child.pid, signal.SIGKILL)
@@ -231,7 +231,7 @@ def _answers_while_killed(victim, processes):
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        return victim.post_all([encoded(photo(seed=i)) for i in range(40)], parallel=4)
+        return victim.post_all([encoded(photo(seed=i)) for i in range(80)], parallel=4)
     finally:
         stop.set()
         killer.join()

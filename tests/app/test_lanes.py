@@ -74,14 +74,14 @@ def test_a_word_that_comes_too_late_is_not_taken_for_a_job(lane):
 
 def test_a_process_that_was_killed_is_replaced_and_its_job_done(lane, photo):
     lane.start()
-    deaths = lane.deaths
+    before = lane._process
     kill(lane)
 
     assert run(lane, QuantizeJob(pixels=photo, options={"k": 4})).k == 4
-    assert lane.deaths == deaths + 1
+    assert lane._process is not before
 
 
-def test_a_job_that_kills_its_process_twice_is_given_up(photo):
+def test_a_job_that_kills_its_process_again_and_again_is_given_up(photo):
     lane = LaneProcess(os.getpriority(os.PRIO_PROCESS, 0))
     job = QuantizeJob(pixels=np.tile(photo, (8, 8, 1)), options={"k": 256, "refine": 2})
 
@@ -89,9 +89,19 @@ def test_a_job_that_kills_its_process_twice_is_given_up(photo):
         kill(lane)
         return True
 
-    with pytest.raises(DeviceUnavailable, match="died"):
+    with pytest.raises(DeviceUnavailable, match="again and again"):
         run(lane, job, kill_it)
 
+    lane.close()
+
+
+def test_where_no_process_comes_up_a_job_is_computed_here(photo, monkeypatch):
+    monkeypatch.setattr("app.lanes.MODULE", "app.no_such_module")
+    lane, told = LaneProcess(os.getpriority(os.PRIO_PROCESS, 0)), []
+    job = QuantizeJob(pixels=photo, options={"k": 4}, on_progress=told.append)
+
+    assert run(lane, job).k == 4
+    assert told
     lane.close()
 
 
