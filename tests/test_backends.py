@@ -441,6 +441,26 @@ def test_pictures_are_dithered_to_the_same_bits(engine, shape, channels, shares,
         assert torch.equal(ours[entry >= 0].long(), entry[entry >= 0])
 
 
+@pytest.mark.parametrize("channels", [3, 4, "flat"])
+@pytest.mark.parametrize("shape", [(16, 33), (17, 48), (64, 31), (70, 97)], ids=str)
+def test_pictures_about_as_large_as_a_wave_are_dithered_to_the_same_bits(shape, channels):
+    """Sixteen rows and candidates go at once on the CPU, and coordinates that are all 0 not."""
+    histogram = Histogram.from_pixels(torch.from_numpy(noise(*shape, 4)), REFERENCE)
+    features = srgb8_to_features(histogram.colors, "rgb")
+    entries, own = entries_and_own(features, "rgb", 200)
+    if channels == "flat":
+        features = features * torch.tensor([1, 1, 1, 0])
+    features, entries = (
+        rows[:, : channels if channels == 3 else 4] for rows in (features, entries)
+    )
+    inverse, own = histogram.inverse.reshape(shape), torch.where(own % 3 == 0, own, -1)
+    given = {"strength": 0.7, "own": own, "sweeps": 1}
+
+    ours = backend_for(torch.device("cpu"), "cpu").dither(features, inverse, entries, **given)
+
+    assert torch.equal(ours, REFERENCE.dither(features, inverse, entries, **given))
+
+
 def test_a_picture_of_many_bands_is_dithered_to_the_same_bits():
     pixels = np.tile(photo(4), (2, 1, 1))[:150, :40]
 

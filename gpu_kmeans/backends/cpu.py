@@ -312,7 +312,7 @@ class CpuBackend:
     ) -> UInt8[Tensor, "h w"]:
         """Diffuse errors, the bands side by side; then take every third row at a time."""
         work, kept = PixelWork.of(colors, palette), own.numpy().astype(np.int16)
-        (h, w), places = inverse.shape, inverse.numpy()
+        (h, w), places = inverse.shape, inverse.to(torch.int32).contiguous().numpy()
         indices, planes = np.empty((h, w), np.uint8), work.new_planes(h if sweeps else 0, w)
         bands, thirds = _row_chunks(h, DIFFUSION_ROWS), _row_chunks(h, 1)
         lists = [work.new_lists() for _ in range(max(len(bands), len(thirds)))]

@@ -1,8 +1,7 @@
-"""Error diffusion on the CPU, eight rows at once, compiled by numba.
+"""Error diffusion on the CPU, sixteen rows at once, compiled by numba.
 
 All numbers are whole, so that no order of operations matters; `gpu_kmeans.backends.entry_lists`
-says how they are laid out. Pixels that choose again afterwards (`dither_kernels`) go by thirds of a
-row, every third pixel from the first, the second and the third on: planes (rows, 3, ..., places).
+says how colours and entries are laid out, `gpu_kmeans.backends.wave_vectors` how rows are.
 """
 
 from typing import no_type_check
@@ -11,21 +10,23 @@ import numpy as np
 from numba import njit
 
 from gpu_kmeans.backends import DIFFUSION_ROWS
-from gpu_kmeans.backends.entry_lists import list_candidates, nearest
+from gpu_kmeans.backends.entry_lists import list_candidates, rank_listed
 from gpu_kmeans.backends.instructions import LANES
+from gpu_kmeans.backends.sweep_vectors import KEEPS
 from gpu_kmeans.backends.wave_vectors import (
     BEHIND,
-    COLOR,
-    ENTRY,
-    MISSED,
+    LATER,
+    NAME,
     OWN,
     PARTS,
+    ROWS,
     STATE,
+    TURNED,
     aim_wave,
+    fill_step,
     settle_wave,
+    spread_steps,
 )
-
-_LATER = BEHIND * LANES  # steps that a wave takes beyond the pixels of a row
 
 
 @njit(nogil=True, cache=True)
@@ -58,34 +59,42 @@ def diffuse(
 ):
     """Write palette indices of the rows rows[0]..rows[1] with Floyd-Steinberg diffusion.
 
-    planes is what `gpu_kmeans.backends.dither_kernels.reconsider` takes; it may have no rows.
+    Where planes, as `gpu_kmeans.backends.dither_kernels.reconsider` takes them, are any, names and
+    what pixels miss go there instead.
     """
     w, words, entries = inverse.shape[1], table.view(np.int32), palette.view(np.int32)
-    waves, state = np.empty((w + _LATER, PARTS, LANES), np.int32), np.empty(STATE, np.int32)
-    passed, targets = np.empty((w + 2 * _LATER, 4), np.int32), np.empty((3, LANES), np.int32)
-    chosen = np.empty(LANES, np.int32)
-    for y in range(rows[0], rows[1], LANES):
-        end = min(y + LANES, rows[1])
+    misses, names = planes
+    steps = -(-(w + LATER) // TURNED) * TURNED
+    waves, state = np.empty((steps, PARTS, ROWS), np.int32), np.empty(STATE, np.int32)
+    passed, targets = np.empty((steps + LATER, 4), np.int32), np.zeros((3, ROWS), np.int32)
+    ranks = np.empty((ROWS, LANES), np.int32)
+    waves[w + LATER :, :NAME], waves[w + LATER :, NAME] = 0, KEEPS
+    is_flat = limits[3, 1] == 0
+    for y in range(rows[0], rows[1], ROWS):
         if y % DIFFUSION_ROWS == 0:
             passed[:] = 0
-        _fill(words, own, inverse, y, end, waves)
+        _fill(words, own, inverse, y, min(y + ROWS, rows[1]), waves)
         state[:] = 0
-        for step in range(w + _LATER):
-            aim_wave(waves, step, state, passed, limits, grid, targets)
-            for lane in range(LANES):
-                cell, pair01, pair23 = targets[2, lane], targets[0, lane], targets[1, lane]
+        for step in range(w + LATER):
+            if is_flat:
+                aim_wave(waves, step, state, passed, limits, grid, targets, 3)
+            else:
+                aim_wave(waves, step, state, passed, limits, grid, targets, 4)
+            for lane in range(ROWS):
+                cell = targets[2, lane]
                 start = starts[np.uint64(cell)]
                 if start < 0:
-                    start = list_candidates(pair01, pair23, palette, grid[1], lists, used)
+                    start = list_candidates(targets, lane, palette, grid[1], lists, used)
                     starts[cell] = start
-                chosen[lane] = nearest(start, pair01, pair23, lists)
-            settle_wave(waves, step, state, targets, chosen, entries, share)
-        if planes[1].size:
-            _spread(waves, y, end, w, *planes)
+                rank_listed(start, targets, lane, lists, ranks)
+            if is_flat:
+                settle_wave(waves, step, state, targets, ranks, entries, share, 3)
+            else:
+                settle_wave(waves, step, state, targets, ranks, entries, share, 4)
+        if names.size:
+            _spread(waves, y, misses, names)
         else:
-            for lane in range(end - y):
-                for x in range(w):
-                    indices[y + lane, x] = waves[np.uint64(x + BEHIND * lane), ENTRY, lane]
+            _name(waves, indices[y : min(y + ROWS, rows[1])])
 
 
 @njit(nogil=True, cache=True)
@@ -93,30 +102,31 @@ def diffuse(
 def _fill(words, own, inverse, first, end, waves):
     """Lay the colours of rows out in waves; beyond the picture no pixel is free to choose."""
     w = inverse.shape[1]
-    for step in range(waves.shape[0]):
-        for lane in range(LANES):
+    for step in range(w + LATER):
+        if LATER <= step < w and first + ROWS == end:
+            fill_step(words, own, inverse, first, w, step, waves)
+            continue
+        for lane in range(ROWS):
             x, y = step - BEHIND * lane, min(first + lane, end - 1)
             is_inside = 0 <= x < w and first + lane < end
             color = np.uint64(inverse[y, min(max(x, 0), w - 1)])
-            waves[step, COLOR, lane] = words[color, 0]
-            waves[step, COLOR + 1, lane] = words[color, 1]
+            waves[step, 0, lane], waves[step, 1, lane] = words[color, 0], words[color, 1]
             waves[step, OWN, lane] = own[color] if is_inside else 0
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _spread(waves, first, end, w, misses, names, stays):
-    """Write what waves have of their rows into the planes."""
-    d = misses.shape[2]
-    for lane in range(end - first):
-        y = first + lane
-        for third in range(3):
-            for i in range((w - third + 2) // 3):
-                step = np.uint64(3 * i + third + BEHIND * lane)
-                names[y, third, i] = waves[step, ENTRY, lane]
-                stays[y, third, i] = waves[step, OWN, lane] >= 0
-            for j in range(d):
-                shift = 16 * (j & 1)
-                for i in range((w - third + 2) // 3):
-                    step = np.uint64(3 * i + third + BEHIND * lane)
-                    misses[y + 2, third, j, i + 1] = waves[step, MISSED + (j >> 1), lane] >> shift
+def _spread(waves, first, misses, names):
+    """Write what waves have into the planes; the steps after the last have nothing."""
+    for step in range(0, waves.shape[0], TURNED):
+        for more in range(3):
+            spread_steps(waves, step + more, first, misses, names)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _name(waves, indices):
+    """Write the entries that waves have into rows of the picture."""
+    for lane in range(indices.shape[0]):
+        for x in range(indices.shape[1]):
+            indices[lane, x] = waves[np.uint64(x + BEHIND * lane), NAME, lane]

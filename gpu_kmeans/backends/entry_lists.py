@@ -16,9 +16,8 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from gpu_kmeans.backends.instructions import LANES
 from gpu_kmeans.backends.kernels import COMPARE, box_bounds, survivors
-from gpu_kmeans.backends.vectors import BLOCK_SIZE, nearest_of_block
+from gpu_kmeans.backends.vectors import BLOCK, BLOCK_SIZE, rank_blocks
 
 FINEST_SHIFT = 6  # cells of 64 grid steps, larger where that would make too many
 MOST_CELLS = 1 << 18
@@ -30,26 +29,26 @@ _HUGE = np.float32(3e38)
 @no_type_check
 def _add_blocks(palette, kept, count, lists, used):
     """Append a list of candidates, the last block filled up with its first; return its start."""
-    blocks = -(-count // LANES)
-    for q in range(blocks * LANES):
-        c = kept[q if q < count else q - q % LANES]
-        at = (used[0] + q // LANES) * BLOCK_SIZE + q % LANES
+    blocks = -(-count // BLOCK)
+    for q in range(blocks * BLOCK):
+        c = kept[q if q < count else q - q % BLOCK]
+        at = (used[0] + q // BLOCK) * BLOCK_SIZE + q % BLOCK
         lists[at] = palette[c, 0] | palette[c, 1] << 16
-        lists[at + LANES] = palette[c, 2] | palette[c, 3] << 16
-        lists[at + 2 * LANES] = c
+        lists[at + BLOCK] = palette[c, 2] | palette[c, 3] << 16
+        lists[at + 2 * BLOCK] = c
     used[0] += blocks
     return (used[0] - blocks) << _COUNT_BITS | blocks
 
 
 @njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
-def list_candidates(pair01, pair23, palette, shift, lists, used):
+def list_candidates(targets, lane, palette, shift, lists, used):
     """Find who may be nearest in the cell of a target; all of them where there is no room."""
-    k = palette.shape[0]
+    k, pair01, pair23 = palette.shape[0], targets[0, lane], targets[1, lane]
     if not used[0]:
         _add_blocks(palette, np.arange(k), k, lists, used)
-    if (used[0] * LANES + k + LANES) * BLOCK_SIZE > lists.size * LANES:
-        return -(-k // LANES)
+    if (used[0] * BLOCK + k + BLOCK) * BLOCK_SIZE > lists.size * BLOCK:
+        return -(-k // BLOCK)
     corner, across = np.empty(4, np.float32), np.empty((4, k), np.float32)
     corner[0], corner[1] = (pair01 & 0xFFFF) >> shift << shift, pair01 >> 16 >> shift << shift
     corner[2], corner[3] = (pair23 & 0xFFFF) >> shift << shift, pair23 >> 16 >> shift << shift
@@ -65,13 +64,7 @@ def list_candidates(pair01, pair23, palette, shift, lists, used):
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def nearest(start, pair01, pair23, lists):
-    """Return the first of the entries nearest to a target, of those in its cell's list.
-
-    Distance and index are one number, so that the least of several is found without branching.
-    """
+def rank_listed(start, targets, lane, lists, ranks):
+    """Rank the entries that are listed for a target's cell, for `gpu_kmeans.backends.vectors`."""
     first, blocks = start >> _COUNT_BITS, start & ((1 << _COUNT_BITS) - 1)
-    best = np.int64(nearest_of_block(lists, first * BLOCK_SIZE, pair01, pair23))
-    for block in range(first + 1, first + blocks):
-        best = min(best, np.int64(nearest_of_block(lists, block * BLOCK_SIZE, pair01, pair23)))
-    return best & 255
+    rank_blocks(lists, first * BLOCK_SIZE, blocks, targets, lane, ranks)

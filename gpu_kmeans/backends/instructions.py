@@ -12,6 +12,7 @@ HALF, WORD, LONG = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 WORDS = ir.VectorType(WORD, LANES)
 WIDE = ir.VectorType(WORD, 2 * LANES)
 HALVES = ir.VectorType(HALF, 2 * LANES)
+WIDE_HALVES = ir.VectorType(HALF, 4 * LANES)
 
 
 def data_of(context, builder, signature, arguments, which):
@@ -54,6 +55,11 @@ def smaller(builder, a, b):
     return builder.select(builder.icmp_signed("<", a, b), a, b)
 
 
+def lesser(builder, a, b):
+    """Return the smaller of each two, taken without sign."""
+    return builder.select(builder.icmp_unsigned("<", a, b), a, b)
+
+
 def reduce_lanes(builder, operation, vector):
     """Return the sum ("add"), the least ("smin", "umin") and so on of a vector's elements."""
     kind = vector.type
@@ -65,7 +71,18 @@ def reduce_lanes(builder, operation, vector):
 
 def shuffled(builder, a, b, order):
     """Return elements of two vectors, those of the second being numbered on."""
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(WORD, len(order)), order))
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(WORD, len(order)), [*order]))
+
+
+def joined(builder, a, b):
+    """Return two vectors in a row."""
+    return shuffled(builder, a, b, range(2 * a.type.count))
+
+
+def half_of(builder, pairs, j):
+    """Return the lower (0) or the higher half of each word, with its sign."""
+    by = same(pairs.type, 16)
+    return builder.ashr(pairs if j else builder.shl(pairs, by), by)
 
 
 def splat(builder, word, kind=WORDS):

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from gpu_kmeans.backends.diffusion_kernels import lay_out
 from gpu_kmeans.backends.entry_lists import FINEST_SHIFT, MOST_CELLS
+from gpu_kmeans.backends.sweep_vectors import GROUP, KEEPS, RIM
+from gpu_kmeans.backends.wave_vectors import ROWS
 
 __all__ = ["PixelWork", "four_columns"]
 
@@ -60,10 +62,9 @@ class PixelWork:
 
     def new_planes(self, h: int, w: int) -> tuple[np.ndarray, ...]:
         """Make room for what `gpu_kmeans.backends.dither_kernels` knows of pixels, by thirds."""
-        d, n = self.dimensions, -(-w // 3)
-        misses = np.zeros((h + 4, 3, d, n + 2), np.int16)
-        names, stays = np.empty((h, 3, n), np.uint8), np.empty((h, 3, n), np.bool_)
-        return misses, names, stays
+        pitch, rows = 2 * RIM + _up_to(-(-w // 3), GROUP), _up_to(h, ROWS)
+        misses = np.zeros((rows + 4, 3, 2, pitch), np.int32)
+        return misses, np.full((rows, 3, pitch), KEEPS, np.int16)
 
 
 def four_columns(values: Tensor) -> np.ndarray:
@@ -76,3 +77,7 @@ def _four_columns(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
     rows, box = np.empty((len(values), 4), np.int16), np.empty((2, 4), np.int64)
     lay_out(values.contiguous().numpy(), rows, box)
     return rows, box
+
+
+def _up_to(number: int, step: int) -> int:
+    return -(-number // step) * step

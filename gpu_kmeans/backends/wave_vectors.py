@@ -1,27 +1,32 @@
-"""Vectors for error diffusion in waves: eight rows at once, each two pixels behind the one above.
+"""Vectors for error diffusion in waves: sixteen rows at once, each two pixels behind the one above.
 
-So none of the eight pixels of a step waits for another. In the compiler's own language, with
-`gpu_kmeans.backends.instructions`. All arrays are contiguous and int32. Coordinates come in pairs,
-as words: 0 and 1, 2 and 3, the first in the low half.
+So none of the sixteen pixels of a step waits for another. In the compiler's own language, with
+`gpu_kmeans.backends.instructions`. All arrays are contiguous and int32, but for the names.
+Coordinates come in pairs, as words: 0 and 1, 2 and 3, the first in the low half.
 
-waves (steps, 6, 8) has of each pixel its colour, 01 and 23, and the entry that it keeps, or -1;
-what it misses with the entry it gets, 01 and 23, nothing with one that it keeps; and the entry.
-state (12, 8) has errors on their way, four coordinates each, in sixteenths: to the row below, all
-that comes to the pixel of the next step; what has come so far to the one after that; and, whole,
-the last pixel's error. passed (w + 32, 4) has those between two waves: they come from the place
-step + 16 and go to the place of the step.
+waves (steps, 3, 16) has of each pixel its colour, 01 and 23, and the entry that it keeps, or -1;
+and then what it misses with the entry it gets, 01 and 23, nothing with one that it keeps, and its
+name, as `gpu_kmeans.backends.sweep_vectors` has them. state (12, 16) has errors on their way, four
+coordinates each, in sixteenths: to the row below, all that comes to the pixel of the next step;
+what has come so far to the one after that; and, whole, the last pixel's error. passed (w + 64, 4)
+has those between two waves: they come from the place step + 32 and go to the place of the step.
 """
 
+import functools
+
+from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from gpu_kmeans.backends import SHARE_BITS
 from gpu_kmeans.backends.instructions import (
-    HALVES,
+    HALF,
     LANES,
     LONG,
+    WIDE,
     WORDS,
     data_of,
+    half_of,
     i32,
     i64,
     larger,
@@ -33,122 +38,176 @@ from gpu_kmeans.backends.instructions import (
     store,
     undefined,
 )
+from gpu_kmeans.backends.sweep_vectors import GROUP, KEEPS, RIM, less, pitch_of
+from gpu_kmeans.backends.vectors import gather, name_nearest, transposed
 
+ROWS = GROUP  # of a wave
 BEHIND = 2  # pixels of a row behind the one above
-PARTS, STATE = 6, (12, LANES)  # how many a step has; the shape
-COLOR, OWN, MISSED, ENTRY = 0, 2, 3, 5  # parts of a wave, from
-_DIMENSIONS, _DOWN, _AFTER, _LAST = 4, 0, 4, 8  # rows of the state, from
+LATER = BEHIND * ROWS  # steps that a wave takes beyond the pixels of a row
+TURNED = 3 * LANES  # steps that go into the planes at once
+PARTS, STATE = 3, (12, ROWS)  # how many a step has; the shape
+OWN = NAME = 2  # which part
+_DOWN, _AFTER, _LAST = 0, 4, 8  # rows of the state, from
 
 
-@intrinsic
-def aim_wave(_context, waves, step, state, passed, limits, grid, targets):
-    """Write the targets of a step's eight pixels, and their cells: targets (3, 8): 01, 23, cells.
+@intrinsic(prefer_literal=True)
+def aim_wave(_context, waves, step, state, passed, limits, grid, targets, dimensions):
+    """Write the targets of a step's pixels, and their cells: targets (3, 16): 01, 23, cells.
 
-    limits and grid as `gpu_kmeans.backends.entry_lists` has them.
+    limits and grid as `gpu_kmeans.backends.entry_lists` has them; the dimensions, 3 or 4, are known
+    to the compiler.
     """
-    given = (waves, types.int64, state, passed, limits, grid, targets)
-    return types.void(*given), _aim_wave
+    if not isinstance(dimensions, types.IntegerLiteral):
+        return None
+    given = (waves, types.int64, state, passed, limits, grid, targets, dimensions)
+    return types.void(*given), functools.partial(_aim_wave, dimensions=dimensions.literal_value)
 
 
-def _aim_wave(context, builder, signature, arguments):
+def _aim_wave(context, builder, signature, arguments, dimensions):
     waves, state, passed, limits, grid, targets = data_of(
         context, builder, signature, arguments, (0, 2, 3, 4, 5, 6)
     )
     step = arguments[1]
     origin, shift = (
-        splat(builder, builder.load(builder.gep(grid, [i64(part)]))) for part in range(2)
+        splat(builder, builder.load(builder.gep(grid, [i64(part)])), WIDE) for part in range(2)
     )
-    come, go = (builder.mul(builder.add(step, i64(more)), i64(4)) for more in (BEHIND * LANES, 0))
-    colors = [_load_part(builder, waves, step, COLOR + pair) for pair in range(2)]
-    cells, aims = builder.neg(origin), []
-    for j in range(_DIMENSIONS):
-        down = load(builder, state, i64((_DOWN + j) * LANES), WORDS)
-        lowest = builder.extract_element(down, i32(LANES - 1))
+    come, go = (builder.mul(builder.add(step, i64(more)), i64(4)) for more in (LATER, 0))
+    colors = [_load_part(builder, waves, step, pair) for pair in range(2)]
+    cells, words = builder.neg(origin), [same(WIDE, 0)] * 2
+    for j in range(dimensions):
+        down = load(builder, state, i64((_DOWN + j) * ROWS), WIDE)
+        lowest = builder.extract_element(down, i32(ROWS - 1))
         above = builder.load(builder.gep(passed, [builder.add(come, i64(j))]))
         builder.store(lowest, builder.gep(passed, [builder.add(go, i64(j))]))
-        down = shuffled(builder, down, splat(builder, above), [LANES, *range(LANES - 1)])
-        last = load(builder, state, i64((_LAST + j) * LANES), WORDS)
-        errors = builder.add(builder.add(down, same(WORDS, 8)), _times(builder, last, 7))
-        aim = builder.add(_half(builder, colors, j), builder.ashr(errors, same(WORDS, 4)))
+        down = shuffled(builder, down, splat(builder, above, WIDE), [ROWS, *range(ROWS - 1)])
+        last = load(builder, state, i64((_LAST + j) * ROWS), WIDE)
+        errors = builder.add(builder.add(down, same(WIDE, 8)), _times(builder, last, 7))
+        color = half_of(builder, colors[j // 2], j % 2)
+        aim = builder.add(color, builder.ashr(errors, same(WIDE, 4)))
         low, high, count = (
-            splat(builder, builder.load(builder.gep(limits, [i64(3 * j + part)])))
+            splat(builder, builder.load(builder.gep(limits, [i64(3 * j + part)])), WIDE)
             for part in range(3)
         )
         aim = smaller(builder, larger(builder, aim, low), high)
         cells = builder.add(cells, builder.mul(builder.ashr(aim, shift), count))
-        aims.append(aim)
-    for pair in range(2):
-        word = builder.or_(aims[2 * pair], builder.shl(aims[2 * pair + 1], same(WORDS, 16)))
-        store(builder, targets, i64(pair * LANES), word)
-    store(builder, targets, i64(2 * LANES), cells)
+        words[j // 2] = builder.or_(words[j // 2], builder.shl(aim, same(WIDE, 16 * (j % 2))))
+    for pair, word in enumerate(words):
+        store(builder, targets, i64(pair * ROWS), word)
+    store(builder, targets, i64(2 * ROWS), cells)
     return context.get_dummy_value()
 
 
-@intrinsic
-def settle_wave(_context, waves, step, state, targets, chosen, entries, share):
-    """Give a step's pixels the entries chosen (8,), and pass on a share of what they miss.
+@intrinsic(prefer_literal=True)
+def settle_wave(_context, waves, step, state, targets, ranks, entries, share, dimensions):
+    """Give a step's pixels their nearest entries, and pass on a share of what they miss.
 
-    entries (k, 2), as pairs; share in 2^-SHARE_BITS.
+    ranks (16, 8) as `gpu_kmeans.backends.vectors` has them; entries (k, 2), as pairs; share in
+    2^-SHARE_BITS.
     """
-    given = (waves, types.int64, state, targets, chosen, entries, types.int32)
-    return types.void(*given), _settle_wave
+    if not isinstance(dimensions, types.IntegerLiteral):
+        return None
+    given = (waves, types.int64, state, targets, ranks, entries, types.int32, dimensions)
+    return types.void(*given), functools.partial(_settle_wave, dimensions=dimensions.literal_value)
 
 
-def _settle_wave(context, builder, signature, arguments):
-    waves, state, targets, chosen, entries = data_of(
+def _settle_wave(context, builder, signature, arguments, dimensions):
+    waves, state, targets, ranks, entries = data_of(
         context, builder, signature, arguments, (0, 2, 3, 4, 5)
     )
-    step, share = arguments[1], splat(builder, arguments[6])
-    own, nothing = _load_part(builder, waves, step, OWN), same(WORDS, 0)
+    step, share = arguments[1], splat(builder, arguments[6], WIDE)
+    own, nothing = _load_part(builder, waves, step, OWN), same(WIDE, 0)
     is_free = builder.icmp_signed("<", own, nothing)
-    names, found = _gather(builder, chosen, entries)
-    aims = [load(builder, targets, i64(pair * LANES), WORDS) for pair in range(2)]
-    for j in range(_DIMENSIONS):
-        missed = builder.sub(_half(builder, aims, j), _half(builder, found, j))
-        rounded = builder.add(builder.mul(missed, share), same(WORDS, 1 << SHARE_BITS - 1))
-        error = builder.ashr(rounded, same(WORDS, SHARE_BITS))
+    names = name_nearest(builder, ranks)
+    found = gather(builder, entries, names)
+    aims = [load(builder, targets, i64(pair * ROWS), WIDE) for pair in range(2)]
+    for j in range(dimensions):
+        aim, entry = (half_of(builder, pairs[j // 2], j % 2) for pairs in (aims, found))
+        missed = builder.mul(builder.sub(aim, entry), share)
+        rounded = builder.add(missed, same(WIDE, 1 << SHARE_BITS - 1))
+        error = builder.ashr(rounded, same(WIDE, SHARE_BITS))
         error = builder.select(is_free, error, nothing)
-        down, after, last = (i64((part + j) * LANES) for part in (_DOWN, _AFTER, _LAST))
-        so_far, before = (load(builder, state, place, WORDS) for place in (after, last))
+        down, after, last = (i64((part + j) * ROWS) for part in (_DOWN, _AFTER, _LAST))
+        so_far, before = (load(builder, state, place, WIDE) for place in (after, last))
         store(builder, state, down, builder.add(so_far, _times(builder, error, 3)))
         store(builder, state, after, builder.add(before, _times(builder, error, 5)))
         store(builder, state, last, error)
     for pair in range(2):
-        color = _load_part(builder, waves, step, COLOR + pair)
-        sides = (builder.bitcast(words, HALVES) for words in (found[pair], color))
-        missed = builder.select(is_free, builder.bitcast(builder.sub(*sides), WORDS), nothing)
-        store(builder, waves, _place(builder, step, MISSED + pair), missed)
-    store(builder, waves, _place(builder, step, ENTRY), builder.select(is_free, names, own))
+        missed = less(builder, found[pair], _load_part(builder, waves, step, pair))
+        missed = builder.select(is_free, missed, nothing)
+        store(builder, waves, _place(builder, step, pair), missed)
+    names = builder.select(is_free, names, builder.or_(own, same(WIDE, KEEPS)))
+    store(builder, waves, _place(builder, step, NAME), names)
     return context.get_dummy_value()
 
 
-def _gather(builder, chosen, entries):
-    """Return eight names, and the entries of these names, as two vectors of pairs."""
-    names, found = undefined(WORDS), [undefined(WORDS)] * 2
-    for lane in range(LANES):
-        name = builder.load(builder.gep(chosen, [i64(lane)]))
-        names = builder.insert_element(names, name, i32(lane))
-        row = builder.mul(builder.zext(name, LONG), i64(2))
-        for pair in range(2):
-            word = builder.load(builder.gep(entries, [builder.add(row, i64(pair))]))
-            found[pair] = builder.insert_element(found[pair], word, i32(lane))
-    return names, found
+@intrinsic
+def fill_step(_context, words, own, inverse, first, width, step, waves):
+    """Write the colours of a step's pixels and what they keep, none being beyond its row.
+
+    words (n, 2) the colours, own (n,) int16; inverse (h, w), of which the rows from `first` on.
+    """
+    longs = types.int64
+    return types.void(words, own, inverse, longs, longs, longs, waves), _fill_step
 
 
-def _half(builder, pairs, j):
-    """Return a coordinate of the vectors of pairs, as words."""
-    word = pairs[j // 2]
-    shifted = word if j % 2 else builder.shl(word, same(WORDS, 16))
-    return builder.ashr(shifted, same(WORDS, 16))
+def _fill_step(context, builder, signature, arguments):
+    words, own, inverse, waves = data_of(context, builder, signature, arguments, (0, 1, 2, 6))
+    first, width, step = arguments[3:6]
+    at = builder.add(builder.mul(first, width), step)
+    colors, kept = undefined(WIDE), undefined(ir.VectorType(HALF, ROWS))
+    for lane in range(ROWS):
+        color = builder.load(builder.gep(inverse, [at]))
+        colors = builder.insert_element(colors, color, i32(lane))
+        entry = builder.load(builder.gep(own, [builder.zext(color, LONG)]))
+        kept = builder.insert_element(kept, entry, i32(lane))
+        at = builder.add(at, builder.sub(width, i64(BEHIND)))
+    for pair, found in enumerate(gather(builder, words, colors)):
+        store(builder, waves, _place(builder, step, pair), found)
+    store(builder, waves, _place(builder, step, OWN), builder.sext(kept, WIDE))
+    return context.get_dummy_value()
+
+
+@intrinsic
+def spread_steps(_context, waves, step, first, misses, names):
+    """Write what every third of 24 steps has into the planes, of the rows from `first` on."""
+    return types.void(waves, types.int64, types.int64, misses, names), _spread_steps
+
+
+def _spread_steps(context, builder, signature, arguments):
+    waves, misses, names = data_of(context, builder, signature, arguments, (0, 3, 4))
+    step, first = arguments[1:3]
+    pitch = pitch_of(context, builder, signature, arguments, 3)
+    steps = [builder.add(step, i64(3 * i)) for i in range(LANES)]
+    turned = []
+    for part in range(PARTS):
+        places = [_place(builder, at, part) for at in steps]
+        for half in range(0, ROWS, LANES):
+            lines = [load(builder, waves, builder.add(at, i64(half)), WORDS) for at in places]
+            turned += transposed(builder, lines)
+    for row in range(ROWS):
+        ahead = builder.add(step, i64(3 * LATER - BEHIND * row))
+        place, third = builder.udiv(ahead, i64(3)), builder.urem(ahead, i64(3))
+        place = builder.add(place, i64(RIM - LATER))
+        y = builder.add(first, i64(row))
+        line = builder.add(builder.mul(builder.add(y, i64(2)), i64(3)), third)
+        at = builder.add(builder.mul(builder.mul(line, i64(2)), pitch), place)
+        store(builder, misses, at, turned[row])
+        store(builder, misses, builder.add(at, pitch), turned[ROWS + row])
+        line = builder.add(builder.mul(y, i64(3)), third)
+        at = builder.add(builder.mul(line, pitch), place)
+        store(
+            builder, names, at, builder.trunc(turned[NAME * ROWS + row], ir.VectorType(HALF, LANES))
+        )
+    return context.get_dummy_value()
 
 
 def _times(builder, vector, number):
-    return builder.mul(vector, same(WORDS, number))
+    return builder.mul(vector, same(WIDE, number))
 
 
 def _place(builder, step, part):
-    return builder.add(builder.mul(step, i64(PARTS * LANES)), i64(part * LANES))
+    return builder.add(builder.mul(step, i64(PARTS * ROWS)), i64(part * ROWS))
 
 
 def _load_part(builder, waves, step, part):
-    return load(builder, waves, _place(builder, step, part), WORDS)
+    return load(builder, waves, _place(builder, step, part), WIDE)
