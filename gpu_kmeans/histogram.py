@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend, Problems
-from gpu_kmeans.backends.abilities import runs_ahead, sums_cells
+from gpu_kmeans.backends.abilities import merges_cells, runs_ahead
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
 
@@ -28,7 +28,11 @@ __all__ = ["COARSE_POINTS", "Histogram", "coarse_points", "coarsen", "coarsen_to
 
 FEWEST_POINTS, COARSE_POINTS = 2048, 4096  # of the merged colours: of few clusters, and of many
 POINTS_PER_CLUSTER = 64, 32  # from the one to the other, and above
-SumCells = Callable[[Tensor, Tensor, Tensor], tuple[np.ndarray, np.ndarray, np.ndarray]]
+Cells = tuple[np.ndarray, np.ndarray, np.ndarray]  # codes, sums and masses
+Merging = tuple[  # how cells are added up, and how they are merged
+    Callable[[Tensor, Tensor, Tensor], Cells],
+    Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[Tensor, Tensor]],
+]
 FINEST_CELLS = 40_000  # the tree starts from the smallest cells of which there are no more
 
 
@@ -75,9 +79,9 @@ class Histogram:
         colors, features, weights = self.colors, self.features(space), self._weights()
         if runs_ahead(backend) or len(colors) <= target:
             return coarsen_together(backend, [colors], [features], [weights], target)[0]
-        add_up = partial(_sum_cells_by(backend), colors, features, weights)
-        codes, sums, counts = self._once(("cells", space), add_up)
-        points, masses = merge_cells(codes, sums, counts, target)
+        add_up, merge = _merging_by(backend)
+        cells: Cells = self._once(("cells", space), partial(add_up, colors, features, weights))
+        points, masses = merge(*cells, target)
         return points.to(features), masses.to(weights)
 
     def _weights(self) -> Tensor:
@@ -169,7 +173,7 @@ def coarsen(
         Points, rounded to the grid, and weights; what came in, where it is not more than the
         target. Never raises.
     """
-    return _coarsen(sum_cells, colors, features, weights, target)
+    return _coarsen((sum_cells, merge_cells), colors, features, weights, target)
 
 
 def coarsen_together(
@@ -182,21 +186,24 @@ def coarsen_together(
     """Do as `coarsen` for each of several pictures, all at once where that pays. Never raises."""
     if runs_ahead(engine):
         return engine.merge(colors, features, weights, target)
-    add_up = _sum_cells_by(engine)
-    return [_coarsen(add_up, *one, target) for one in zip(colors, features, weights, strict=True)]
+    merging = _merging_by(engine)
+    return [_coarsen(merging, *one, target) for one in zip(colors, features, weights, strict=True)]
 
 
 def _coarsen(
-    add_up: SumCells, colors: Tensor, features: Tensor, weights: Tensor, target: int
+    merging: Merging, colors: Tensor, features: Tensor, weights: Tensor, target: int
 ) -> tuple[Tensor, Tensor]:
     if len(colors) <= target:
         return features, weights
-    points, masses = merge_cells(*add_up(colors, features, weights), target)
+    add_up, merge = merging
+    points, masses = merge(*add_up(colors, features, weights), target)
     return points.to(features), masses.to(weights)
 
 
-def _sum_cells_by(engine: Backend) -> SumCells:
-    return engine.sum_cells if sums_cells(engine) else sum_cells
+def _merging_by(engine: Backend) -> Merging:
+    if merges_cells(engine):
+        return engine.sum_cells, engine.merge_cells
+    return sum_cells, merge_cells
 
 
 def sum_cells(
@@ -244,7 +251,7 @@ def merge_cells(
     """Merge what `sum_cells` returns into about `target` points.
 
     Returns:
-        Points (p, c), rounded to the grid, and masses (p,). Never raises.
+        Points (p, c), rounded to the grid, and masses (p,), float64. Never raises.
     """
     firsts = _merged_starts(codes, sums, masses, target)
     total, mass = np.add.reduceat(sums, firsts, axis=1), np.add.reduceat(masses, firsts)

@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 from samples import BACKENDS, PICTURES, china, noise, photo, small_pictures, with_alpha
 
 from gpu_kmeans.backends import backend_for
+from gpu_kmeans.backends.abilities import merges_cells
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import SPACES, srgb8_to_features
-from gpu_kmeans.histogram import COARSE_POINTS, Histogram, coarsen, coarsen_together
+from gpu_kmeans.histogram import (
+    COARSE_POINTS,
+    Histogram,
+    coarsen,
+    coarsen_together,
+    merge_cells,
+    sum_cells,
+)
 
 ENGINES = [backend_for(torch.device("cpu"), name) for name in BACKENDS]
 on_every_engine = pytest.mark.parametrize("engine", ENGINES, ids=BACKENDS)
@@ -148,6 +156,19 @@ def test_merging_gives_the_same_bits_on_every_backend(name, target, threads):
             assert torch.equal(found[1], expected[1])
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", MERGED)
+@pytest.mark.parametrize("engine", [e for e in ENGINES if merges_cells(e)], ids=lambda e: e.name)
+def test_cells_are_merged_to_the_same_bits_whatever_the_target(engine, name):
+    codes, sums, masses = sum_cells(*colors_of(MERGED[name]))
+
+    for target in (1, 2, 3, *range(5, len(codes) + 2, len(codes) // 9)):
+        ours, theirs = (
+            merge(codes, sums, masses, target) for merge in (engine.merge_cells, merge_cells)
+        )
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
 
 
 @on_every_engine

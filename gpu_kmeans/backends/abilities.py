@@ -21,14 +21,14 @@ __all__ = [
     "Walk",
     "breathes",
     "descends",
+    "merges_cells",
     "runs_ahead",
-    "sums_cells",
 ]
 
 
 @runtime_checkable
 class CellBackend(Backend, Protocol):
-    """A backend that adds up the cells of merged colours in a way of its own."""
+    """A backend that adds up and merges the cells of colours in a way of its own."""
 
     def sum_cells(
         self,
@@ -37,6 +37,12 @@ class CellBackend(Backend, Protocol):
         weights: Float[Tensor, " _n"],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Do as `gpu_kmeans.histogram.sum_cells`, to the same bits."""
+        ...
+
+    def merge_cells(
+        self, codes: np.ndarray, sums: np.ndarray, masses: np.ndarray, target: int
+    ) -> tuple[Float[Tensor, "_p _c"], Float[Tensor, " _p"]]:
+        """Do as `gpu_kmeans.histogram.merge_cells`, to the same bits."""
         ...
 
 
@@ -192,9 +198,9 @@ class AheadBackend(DescendingBackend, Protocol):
         ...
 
 
-def sums_cells(engine: Backend) -> TypeGuard[CellBackend]:
+def merges_cells(engine: Backend) -> TypeGuard[CellBackend]:
     """Say whether an engine is a `CellBackend`. Never raises."""
-    return hasattr(engine, "sum_cells")
+    return hasattr(engine, "merge_cells")
 
 
 def breathes(engine: Backend) -> TypeGuard[BreathingBackend]:

@@ -29,6 +29,7 @@ References:
 import functools
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import cast
 
 import numpy as np
@@ -100,7 +101,7 @@ class CpuBackend:
         colors, counts = np.empty((total, 3), np.uint8), np.empty(total, np.int64)
         parallel(
             lambda words: kernels.list_colors(ranked, words, found, colors, counts),
-            _row_chunks(len(ranked), 1024, 1 << 14),
+            _row_chunks(len(ranked), 1024, 1 << 14 if torch.get_num_threads() > 1 else None),
         )
         result = (colors, counts, inverse)
         return cast("tuple[Tensor, Tensor, Tensor]", tuple(map(torch.from_numpy, result)))
@@ -136,26 +137,40 @@ class CpuBackend:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Count the cells of each level in one pass, add them up in another, in threads."""
         rows, values, counts = colors.numpy(), features.numpy(), weights.numpy()
-        chunks = _row_chunks(len(rows), 1)
-        begins = parallel(lambda chunk: cell_kernels.count_cells(rows, chunk), chunks)
+        chunks, changes = _row_chunks(len(rows), 1), np.empty(len(rows), np.uint8)
+        begins = parallel(lambda chunk: cell_kernels.count_cells(rows, chunk, changes), chunks)
         cells = np.sum(begins, axis=0)
         shift = int((cells <= FINEST_CELLS).argmax()) if cells[-1] <= FINEST_CELLS else -1
         shift %= len(cells)
         total, c = int(cells[shift]), values.shape[1]
-        firsts = np.cumsum([0, *(of_chunk[shift] for of_chunk in begins)])
-        starts, sums, masses = np.empty(total, np.int64), np.empty((c, total)), np.empty(total)
+        firsts = list(accumulate((int(of_chunk[shift]) for of_chunk in begins), initial=0))
+        corners, sums = np.empty((total, c), np.uint8), np.empty((c, total))
+        masses = np.empty(total)
 
-        def add(i: int) -> np.ndarray:
-            given, found = (rows, values, counts, chunks[i], shift), (starts, sums, masses)
-            before: np.ndarray = cell_kernels.sum_cells(*given, firsts[i], *found)
+        def add(i: int) -> tuple[float, ...]:
+            given, found = (rows, values, counts, chunks[i], changes), (corners, sums, masses)
+            own = (firsts[i], firsts[i + 1])
+            before: tuple[float, ...] = cell_kernels.sum_cells(*given, shift, own, *found)
             return before
 
         for first, before in zip(firsts, parallel(add, range(len(chunks))), strict=False):
             if first:  # a cell that began in a chunk before
                 masses[first - 1] += before[0]
                 sums[:, first - 1] += before[1 : c + 1]
-        codes = morton_codes(torch.from_numpy(rows[starts] >> shift)).numpy()
-        return codes, sums, masses
+        return morton_codes(torch.from_numpy(corners)).numpy(), sums, masses
+
+    def merge_cells(
+        self, codes: np.ndarray, sums: np.ndarray, masses: np.ndarray, target: int
+    ) -> tuple[Float[Tensor, "p c"], Float[Tensor, " p"]]:
+        """Rate all parents in one pass, merge in another; sort only those of several cells."""
+        scatters, saved, leaves = cell_kernels.rate_parents(codes, sums, masses)
+        surplus, limit = len(codes) - target, -math.inf
+        if surplus > 0:
+            order = scatters.argsort()
+            limit = scatters[order[saved[order].cumsum().searchsorted(surplus)]]
+        merged = cell_kernels.merge_cells(sums, masses, scatters, leaves, limit)
+        points, weights = map(torch.from_numpy, merged)
+        return points, weights
 
     def pack(
         self,

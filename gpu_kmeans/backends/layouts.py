@@ -10,7 +10,7 @@ import functools
 import numpy as np
 import torch
 
-from gpu_kmeans.backends import descent_kernels, kernels, whole_kernels
+from gpu_kmeans.backends import descent_kernels, kernels, order_kernels, whole_kernels
 from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.backends.threads import parallel, sharers
@@ -42,14 +42,17 @@ class Layout:
 
     @functools.cached_property
     def _whole_in_full(self) -> tuple[object, ...]:
-        """Return what a search on whole numbers takes: squares and weights of each point too."""
+        """Return what a search on whole numbers takes: squares and weights of each point too.
+
+        In an order of its own: sums do not depend on it, and a search asks for no labels.
+        """
+        order = order_kernels.order_by_halves(self._points)
+        points, masses = self._points[order], self._weights[order]
         padded = len(self._whole[1]) * TILE
         weights, squares = np.zeros(padded, np.int64), np.zeros((padded, 4))
-        weights[: self.size] = self._weights
-        squares[: self.size, : self._points.shape[1]] = (
-            self._points.astype(float) ** 2 * self._weights[:, None]
-        )
-        return self._whole, squares, weights
+        weights[: self.size] = masses
+        squares[: self.size, : points.shape[1]] = points.astype(float) ** 2 * masses[:, None]
+        return _lay_out_whole(points, masses), squares, weights
 
     def search_layout(self, rows: np.ndarray) -> tuple[object, ...]:
         """Return the layout that `search_kernels` take, for centroids (4, k)."""
