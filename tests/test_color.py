@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.color import rgb2xyz
 
-from gpu_kmeans import OptionError
+from gpu_kmeans import OptionError, color
 from gpu_kmeans.color import (
     GRID,
     SPACES,
@@ -111,6 +111,19 @@ def test_features_are_whole_numbers_on_the_grid(space, channels):
     assert features.min() >= 0
     assert features.max() <= GRID
     assert channels * GRID**2 < 2**24 + 2**16  # so that squared distances are exact in float32
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("space", SPACES)
+def test_the_compiled_features_are_those_of_the_definition(space, channels):
+    """All 2^24 colours were compared once, in Oklab."""
+    greys = torch.arange(256, dtype=torch.uint8)[:, None].repeat(1, channels)
+    rng = np.random.default_rng(1)
+    sample = torch.from_numpy(rng.integers(0, 256, (1 << 18, channels)).astype(np.uint8))
+    for colors in (greys, sample, sample.flip(1)[:1], sample[:0], sample[::7]):
+        ours = srgb8_to_features(colors, space)
+
+        assert torch.equal(ours, color._defined_features(colors, space))
 
 
 def test_squared_distances_on_the_grid_are_exact_in_float32():
