@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpu_kmeans.backends import Backend
+from gpu_kmeans.backends import Backend, moment_kernels
 from gpu_kmeans.color import GRID
 from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import premultiplied
@@ -186,7 +186,8 @@ def adapt_palette(
         )  # fmt: skip
         found = engine.blurred_moments(features, inverse, indices, len(entries))
         meetings, sums = (moments.cpu().double().numpy() for moments in found)
-        moved = _sweep(entries.cpu().double().numpy(), meetings, sums, kept)
+        moved = entries.cpu().double().numpy()
+        moment_kernels.relax(moved, meetings, sums, kept, BEYOND, GRID)
         palette = fixed.joined(
             Palette.from_features(torch.from_numpy(moved[kept:]).to(entries.device), space)
         )
@@ -243,20 +244,6 @@ def _bands(inverse: Tensor, enough: int) -> Tensor:
         return inverse
     starts = [(h - BAND_ROWS) * i // max(1, count - 1) for i in range(count)]
     return torch.cat([inverse[start : start + BAND_ROWS] for start in starts])
-
-
-def _sweep(entries: np.ndarray, meetings: np.ndarray, sums: np.ndarray, kept: int) -> np.ndarray:
-    """Minimize over one entry after the other, and beyond (successive over-relaxation), once.
-
-    The indices change anyway.
-    Each sum in numpy's own order, on every machine; a library's solver would depend on its threads.
-    """
-    moved = entries.copy()
-    for c in range(kept, len(moved)):
-        if meetings[c, c] > 0:
-            rest = sums[c] - (meetings[c, :, None] * moved).sum(axis=0)
-            moved[c] = np.clip(moved[c] + BEYOND * (rest / meetings[c, c]), 0, GRID)
-    return moved
 
 
 def _typical_sq_distance(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from samples import BACKENDS, noise, photo, small_pictures, with_alpha
 
 from gpu_kmeans import dithering, quantize
-from gpu_kmeans.backends import DIFFUSION_ROWS, backend_for
-from gpu_kmeans.color import SPACES, srgb8_to_features
+from gpu_kmeans.backends import DIFFUSION_ROWS, backend_for, moment_kernels
+from gpu_kmeans.color import GRID, SPACES, srgb8_to_features
 from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import picture_wcss
 
@@ -221,6 +221,26 @@ def test_a_palette_moved_for_dithering_looks_closer_from_afar(k):
     ]
     assert off[1] < 0.9 * off[0]
     assert moved.k <= k
+
+
+@pytest.mark.parametrize("k", [1, 5, 64, 256])
+@pytest.mark.parametrize("d", [3, 4])
+def test_entries_are_relaxed_in_numpys_own_order(k, d):
+    rng = np.random.default_rng(k)
+    entries, meetings = rng.integers(0, 2041, (k, d)).astype(float), rng.integers(0, 9**9, (k, k))
+    meetings = (meetings + meetings.T + np.diag(rng.integers(0, 2, k) * k * 9**9)).astype(float)
+    meetings[0] = meetings[:, 0] = 0  # an entry that no pixel has
+    sums = meetings @ rng.uniform(-20, 2060, (k, d)).round()
+    moved, expected = entries.copy(), entries.copy()
+
+    moment_kernels.relax(moved, meetings, sums, k // 4, dithering.BEYOND, GRID)
+
+    for c in range(k // 4, k):
+        if meetings[c, c] > 0:
+            rest = sums[c] - (meetings[c, :, None] * expected).sum(axis=0)
+            step = dithering.BEYOND * (rest / meetings[c, c])
+            expected[c] = np.clip(expected[c] + step, 0, GRID)
+    np.testing.assert_array_equal(moved, expected)
 
 
 def test_only_a_part_of_a_large_picture_moves_the_palette():

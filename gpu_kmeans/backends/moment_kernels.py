@@ -1,7 +1,7 @@
 """What the palette's next move is computed from, compiled by numba: who lies about whom.
 
-All numbers are whole, so that no order of operations matters. Colours come as rows of four int16,
-missing dimensions 0.
+What is counted is whole, so that no order of operations matters. Colours come as rows of four
+int16, missing dimensions 0.
 """
 
 from typing import no_type_check
@@ -81,3 +81,24 @@ def sum_blurred(table, inverse, indices, k, dimensions, rows):
             for x in range(w):
                 sums[np.uint64(indices[y - 2, x]), j] += blurred[x]
     return sums
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def relax(entries, meetings, sums, kept, beyond, highest):
+    """Minimize over one entry after the other, and beyond (successive over-relaxation), once.
+
+    entries (k, d), of which the first `kept` stay, meetings (k, k) and sums (k, d) are float64.
+    Once, as the indices change anyway. Each sum in the entries' order, on every machine; a
+    library's solver would depend on its threads.
+    """
+    k, d = entries.shape
+    for c in range(kept, k):
+        if meetings[c, c] > 0:
+            total = meetings[c, 0] * entries[0]
+            for i in range(1, k):
+                for j in range(d):
+                    total[j] += meetings[c, i] * entries[i, j]
+            for j in range(d):
+                moved = entries[c, j] + beyond * ((sums[c, j] - total[j]) / meetings[c, c])
+                entries[c, j] = min(max(moved, 0.0), highest)
