@@ -13,6 +13,7 @@ References:
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ _LMS_TO_OKLAB = (
     (0.0259040371, 0.7827717662, -0.8086757660),
 )
 _AT_ONCE = 1 << 14  # colours to a piece of work on the CPU: 0.15 ms
-_OKLAB_OFFSET = (0.0, 0.5, 0.5)  # a and b lie in about [-0.32, 0.28] for sRGB colours
+_OFFSETS = {"oklab": (0.0, 0.5 * GRID, 0.5 * GRID)}  # a and b lie in about [-0.32, 0.28] for sRGB
 
 
 def check_space(space: str) -> None:
@@ -166,8 +167,7 @@ def _opaque_srgb(features: Tensor, space: str) -> Tensor:
 
 
 def _offset(space: str, device: torch.device) -> Tensor:
-    values = _OKLAB_OFFSET if space == "oklab" else (0.0, 0.0, 0.0)
-    return torch.tensor(values, dtype=torch.float64, device=device) * GRID
+    return _constant(_OFFSETS.get(space, (0.0, 0.0, 0.0)), torch.float64, device)
 
 
 def srgb_to_linear(srgb: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
@@ -206,8 +206,8 @@ def linear_to_oklab(linear: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
         >>> linear_to_oklab(torch.ones(1, 3, dtype=torch.float64))[0, 0].item()
         1.000
     """
-    cones = linear @ _matrix(_RGB_TO_LMS, linear).T
-    return cones.clamp(min=0) ** (1 / 3) @ _matrix(_LMS_TO_OKLAB, linear).T
+    cones = linear @ _constant(_RGB_TO_LMS, linear.dtype, linear.device).T
+    return cones.clamp(min=0) ** (1 / 3) @ _constant(_LMS_TO_OKLAB, linear.dtype, linear.device).T
 
 
 def oklab_to_linear(oklab: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
@@ -219,19 +219,29 @@ def oklab_to_linear(oklab: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
         >>> oklab_to_linear(torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)).round(decimals=3)
         tensor([[1.0000, 1.0000, 1.0000]], dtype=torch.float64)
     """
-    cones: Tensor = (oklab @ torch.linalg.inv(_matrix(_LMS_TO_OKLAB, oklab)).T) ** 3
-    linear: Tensor = cones @ torch.linalg.inv(_matrix(_RGB_TO_LMS, oklab)).T
+    cones: Tensor = (oklab @ _inverse(_LMS_TO_OKLAB, oklab.dtype, oklab.device).T) ** 3
+    linear: Tensor = cones @ _inverse(_RGB_TO_LMS, oklab.dtype, oklab.device).T
     return linear
 
 
-def _matrix(rows: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
-    return torch.tensor(rows, dtype=like.dtype, device=like.device)
+@functools.cache
+def _constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return _stays(torch.tensor(values, dtype=dtype, device=device))
+
+
+@functools.cache
+def _inverse(rows: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return _stays(torch.linalg.inv(_constant(rows, dtype, device)))
 
 
 @functools.cache
 def _srgb8_to_linear_table(device: torch.device) -> Tensor:
     levels = torch.arange(256, dtype=torch.float64) / 255  # on the CPU: the same bits everywhere
-    table = srgb_to_linear(levels.reshape(-1, 1))[:, 0].to(device)
-    if device.type == "cuda":  # it stays, for threads on other streams too
-        torch.cuda.current_stream(device).synchronize()
+    return _stays(srgb_to_linear(levels.reshape(-1, 1))[:, 0].to(device))
+
+
+def _stays(table: Tensor) -> Tensor:
+    """Wait until a table is there, where it is kept for threads on other streams too."""
+    if table.device.type == "cuda":
+        torch.cuda.current_stream(table.device).synchronize()
     return table

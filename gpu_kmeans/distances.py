@@ -77,8 +77,7 @@ def cluster_means(centroids: Float[Tensor, "k d"], found: Accumulated) -> Float[
         The means, which no other points beat in WCSS with these labels. Never raises.
     """
     masses = found.masses[:, None]
-    means = found.sums / torch.where(masses > 0, masses, 1)
-    return torch.where(masses > 0, means, centroids.double())
+    return torch.where(masses > 0, found.sums / masses, centroids.double())
 
 
 def place_means(

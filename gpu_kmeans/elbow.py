@@ -352,10 +352,10 @@ def _judge_together(
     found = engine.accumulate_each(fine, packed, offsets)
     means = cluster_means(packed, found)
     shifts = ((means - packed.double()) ** 2).sum(dim=1)
-    beside = (found.masses * shifts).cpu()
+    beside = (found.masses * shifts).cpu().split([len(own) for own in sets])
     wcss = [
-        max(0.0, float(cost - beside[a:b].sum()))
-        for cost, a, b in zip(found.wcss.cpu(), offsets, offsets[1:], strict=False)
+        max(0.0, cost - float(of_one.sum()))
+        for cost, of_one in zip(found.wcss.tolist(), beside, strict=True)
     ]
     if not question.wants_criteria:
         return [(value, None) for value in wcss]

@@ -1,7 +1,9 @@
 """The palette: up to 256 colours, 8-bit sRGB, in a defined order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -12,6 +14,8 @@ __all__ = ["MAX_COLORS", "ORDERS", "Palette"]
 
 MAX_COLORS = 256  # what a byte can index, in PNG and GIF alike
 ORDERS = ("given", "luminance", "popularity")
+# Of a sort key, 8 bits alpha, 18 of luma (ITU-R BT.601, x 1000), 24 of levels.
+_ALPHA, _RED, _GREEN, _BLUE = 1 << 42, 299 << 24 | 1 << 16, 587 << 24 | 1 << 8, 114 << 24 | 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,7 @@ class Palette:
 
     colors: Tensor
     centroids: Tensor
+    _placed: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_colors(cls, colors: UInt8[Tensor, "m c"]) -> "Palette":
@@ -44,15 +49,16 @@ class Palette:
     def all_from_features(cls, features: Float[Tensor, "b k c"], space: str) -> list["Palette"]:
         """Do so for several palettes of as many centroids, whatever the device to the same bits."""
         (b, k, c), device = features.shape, features.device
-        centroids = features_to_srgb(features.cpu().reshape(-1, c), space)
-        colors = (centroids + 0.5).floor().to(torch.uint8)
-        key = sort_key(colors).reshape(b, k)
-        order = (key.argsort(dim=1, stable=True) + k * torch.arange(b)[:, None]).reshape(-1)
-        key = key.reshape(-1)[order].reshape(b, k)
-        new = torch.ones(b, k, dtype=torch.bool)
+        # numpy: PyTorch takes longer to be called than this takes to be done.
+        centroids = features_to_srgb(features.cpu().reshape(-1, c), space).numpy()
+        colors = np.floor(centroids + 0.5).astype(np.uint8)
+        key = _key(colors.T.astype(np.int64)).reshape(b, k)
+        order = key.argsort(axis=1, kind="stable")
+        key = np.take_along_axis(key, order, axis=1)
+        new = np.ones((b, k), bool)
         new[:, 1:] = key[:, 1:] != key[:, :-1]
-        order, sizes = order[new.reshape(-1)], new.sum(dim=1).tolist()
-        kept = (of[order].to(device).split(sizes) for of in (colors, centroids))
+        rows, sizes = (order + k * np.arange(b)[:, None])[new], new.sum(axis=1).tolist()
+        kept = (torch.from_numpy(of[rows]).to(device).split(sizes) for of in (colors, centroids))
         return [cls(colors=one, centroids=other) for one, other in zip(*kept, strict=True)]
 
     def sorted(self, kept: int = 0) -> "Palette":
@@ -72,8 +78,11 @@ class Palette:
         return opaque_colors(self.colors)
 
     def to_features(self, space: str) -> Float[Tensor, "m c"]:
-        """Place the colours on the grid of a space."""
-        return srgb8_to_features(self.colors, space)
+        """Place the colours on the grid of a space, once for all who ask."""
+        placed = self._placed.get(space)
+        if placed is None:
+            placed = self._placed[space] = srgb8_to_features(self.colors, space)
+        return placed
 
     def with_transparent(self) -> "Palette":
         """Put a fully transparent entry first."""
@@ -99,6 +108,8 @@ class Palette:
 
     def joined(self, other: "Palette") -> "Palette":
         """Append another palette's entries, those that are here already left out."""
+        if not len(self.colors):
+            return other
         new = ~torch.isin(sort_key(other.colors), sort_key(self.colors))
         return Palette(
             colors=torch.cat([self.colors, other.colors[new]]),
@@ -128,8 +139,11 @@ def sort_key(colors: UInt8[Tensor, "m c"]) -> Tensor:
         >>> sort_key(torch.tensor([[255, 255, 255], [0, 0, 0]], dtype=torch.uint8)).argsort()
         tensor([1, 0])
     """
-    levels = colors.long()
-    luma = 299 * levels[:, 0] + 587 * levels[:, 1] + 114 * levels[:, 2]  # ITU-R BT.601, x 1000
-    packed = (levels[:, 0] << 16) | (levels[:, 1] << 8) | levels[:, 2]
-    alpha = levels[:, 3] if colors.shape[1] == 4 else torch.full_like(luma, 255)  # noqa: PLR2004
-    return (alpha << 42) | (luma << 24) | packed
+    key: Tensor = _key(colors.long().unbind(1))
+    return key
+
+
+def _key(levels: Any) -> Any:
+    """Add up what each channel's levels mean for `sort_key`: no field runs over into the next."""
+    red, green, blue, *alpha = levels
+    return _RED * red + _GREEN * green + _BLUE * blue + _ALPHA * (alpha[0] if alpha else 255)

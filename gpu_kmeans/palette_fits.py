@@ -267,8 +267,7 @@ def _round_to_8_bits(
         colors = torch.cat([own.colors for own in palettes])
         centroids = srgb8_to_features(colors, space)
         found = engine.assign_accumulate(problems, centroids, offsets, labels=True)
-        moved, counts = cluster_means(centroids, found), found.masses.long()
-        centers = _stacked([moved[a:b] for a, b in pairwise(offsets)])
+        counts = found.masses.long()
         for b, wcss in enumerate(found.wcss.tolist()):
             labels = Labels(
                 entries=found.labels[spans[b]],
@@ -276,6 +275,9 @@ def _round_to_8_bits(
                 wcss=wcss / STEPS**2 if space == "rgb" else None,
             )
             tries[b].append((wcss, palettes[b], labels))
+        if len(tries[0]) < ROUNDINGS:
+            moved = cluster_means(centroids, found)
+            centers = _stacked([moved[a:b] for a, b in pairwise(offsets)])
     return [min(of_one, key=lambda t: t[0])[1:] for of_one in tries]
 
 
