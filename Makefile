@@ -32,7 +32,7 @@ test: $(VENV)/.full ## Set everything up and run every test
 test-gpu: $(VENV)/.full ## Run the tests of the kernels on the GPU; `make test` interprets them
 	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
 		|| { echo "torch sees no GPU here; make test runs the same tests without one"; exit 1; } >&2
-	$(BIN)/python -m pytest tests/test_cuda.py tests/test_cuda_compiled.py tests/test_backends.py $(ARGS)
+	$(BIN)/python -m pytest tests/test_cuda.py tests/test_cuda_host.py tests/test_cuda_compiled.py tests/test_backends.py $(ARGS)
 
 test-image: ## Build the container image, run it hardened, and test what it promises; needs root on Debian
 	$(PYTHON) tests/image

@@ -266,8 +266,8 @@ class Fit:
             draws = torch.stack([seeding_draws(self.k, rng) for rng in rngs])
             plan = search_plan(self.k, effort, rngs)
             best, lowest, counts = engine.search(problems, draws, plan, on_progress)
-            values, sizes = torch.stack([lowest, counts.double()]).tolist()
-            if any(size < self.k for size in sizes):
+            values = lowest.tolist()
+            if any(size < self.k for size in counts.tolist()):
                 return None
         else:
             each = [one for one in sets for _ in range(searches)]

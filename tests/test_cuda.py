@@ -39,16 +39,21 @@ from gpu_kmeans import (
 from gpu_kmeans.backends import backend_for
 from gpu_kmeans.backends.cuda import (
     backend,
+    blocks,
+    devices,
     dithering,
     histograms,
     layout,
     merging,
+    passes,
     searching,
     tiling,
     trial,
+    triton_pixels,
     walks,
 )
 from gpu_kmeans.backends.cuda import program as programs
+from gpu_kmeans.backends.cuda.memory import Memory
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.distances import EUCLIDEAN, OVER_RELAXED
@@ -86,7 +91,7 @@ def on_host(found):
 def passer(request, monkeypatch):
     """Pass and search by kernels of CUDA C++, and by Triton's as where they do not compile."""
     if request.param == "triton":
-        monkeypatch.setattr(walks, "available", lambda _: False)
+        monkeypatch.setattr(blocks, "available", lambda _: False)
         monkeypatch.setattr(backend, "available", lambda _: False)
     else:
         monkeypatch.setattr(walks, "passes", None)
@@ -219,10 +224,10 @@ def test_colors_settle_to_the_same_bits(engine, n):
 
 
 def test_what_is_kept_on_the_device_is_kept_for_each_stream(monkeypatch):
-    first = [layout.known_int32((1, 2), DEVICE) for _ in range(2)]
-    monkeypatch.setattr(layout, "stream_of", lambda _: -1)
+    first = [devices.known_int32((1, 2), DEVICE) for _ in range(2)]
+    monkeypatch.setattr(devices, "stream_of", lambda _: -1)
 
-    other = layout.known_int32((1, 2), DEVICE)
+    other = devices.known_int32((1, 2), DEVICE)
 
     assert first[0] is first[1]
     assert other is not first[0]
@@ -299,14 +304,18 @@ def test_a_block_chooses_the_seeds_of_the_reference(engine, channels, edge):
     points, weights = [p for p, _ in sets], [w for _, w in sets]
     packed = engine.pack(there(*points), there(*weights), is_integral=True)
 
-    seeds, counts = searching.seed(packed.layout, *there(draws), k + 2)
+    room = Memory(DEVICE, **searching.seed_parts(packed.layout, searches, k + 2))
+    (drawn,) = there(draws)
+    searching.seed(packed.layout, drawn.data_ptr(), tuple(draws.shape), k + 2, room)
 
+    seeds, counts = room.tensor("starts"), room.tensor("counts")
     for i, (own, count) in enumerate(zip(seeds.cpu(), counts.tolist(), strict=True)):
         of_set = [some[i // searches] for some in (points, weights)]
         problem = REFERENCE.pack(*([one] for one in of_set), is_integral=True)
         rows = REFERENCE.seed(problem, [k], [draws[i % searches]])[0]
         assert count == len(rows)
         assert torch.equal(own[:count], of_set[0][rows])
+        assert not own[count:k].any()
 
 
 # Pixels
@@ -353,13 +362,16 @@ def test_colors_are_laid_out_alike_by_one_launch_and_by_many(monkeypatch, channe
     expected = layout.lay_out(packed)
     monkeypatch.setattr(layout, "lay_out", None)
 
-    found = tiling.lay_out(packed)
+    found = tiling.pack(there(*points), there(*weights), is_integral=True).layout
 
-    for name in found.__slots__:
+    assert found.first_tiles == expected.first_tiles
+    for name in layout.PARTS:
         mine, theirs = getattr(found, name), getattr(expected, name)
-        same_parts = torch.equal(mine, theirs) if torch.is_tensor(mine) else mine == theirs
-        assert same_parts, name
-        assert not torch.is_tensor(mine) or mine.dtype == theirs.dtype, name
+        assert torch.equal(mine, theirs), name
+        assert mine.dtype == theirs.dtype, name
+    for own, one, mass in zip(found.moments(), points, weights, strict=True):
+        about_zero = [mass.sum(), (mass * (one.double() ** 2).sum(1)).sum(), *(mass @ one.double())]
+        assert own.tolist() == about_zero
 
 
 @pytest.fixture(params=["cpp", "triton"])
@@ -368,7 +380,7 @@ def ditherer(request, monkeypatch):
     if request.param == "triton":
         monkeypatch.setattr(dithering, "available", lambda _: False)
     else:
-        monkeypatch.setattr(backend, "pixel_kernels", None)
+        monkeypatch.setattr(triton_pixels, "kernels", None)
     return request.param
 
 
@@ -746,7 +758,7 @@ def test_the_trial_needs_triton_too(monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("Failed to find C compiler")
 
-    monkeypatch.setattr(type(backend.passes.nearest_in_boxes), "__getitem__", broken)
+    monkeypatch.setattr(type(passes.nearest_in_boxes), "__getitem__", broken)
 
     assert trial.why_not(DEVICE) == "RuntimeError: Failed to find C compiler"
 

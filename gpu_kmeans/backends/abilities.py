@@ -143,6 +143,12 @@ class AheadBackend(DescendingBackend, Protocol):
         """Do as `assign_accumulate` with each of several sets of centroids of one problem."""
         ...
 
+    def moments(
+        self, problems: Problems
+    ) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, "b d"], Float[np.ndarray, " b"]]:
+        """Return weight, sums, and squares about zero of integral problems, float64."""
+        ...
+
     def histograms(
         self, pixels: Sequence[UInt8[Tensor, "_n _c"]]
     ) -> list[tuple[UInt8[Tensor, "_m _c"], Int[Tensor, " _m"], Int[Tensor, " _n"]]]:
@@ -173,8 +179,8 @@ class AheadBackend(DescendingBackend, Protocol):
         """Seed and refine, so many searches of each problem.
 
         `draws` decide the seeds, as in `seed`; `on_breath` hears the share done. Returns centroids,
-        their WCSS, and how many seeds each had: where those are fewer than k, the rest means
-        nothing.
+        their WCSS, and how many seeds each had, the latter two on the CPU: where seeds are fewer
+        than k, the rest means nothing. So it is where a problem turns out to weigh too much.
         """
         ...
 

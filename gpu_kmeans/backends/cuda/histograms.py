@@ -10,7 +10,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from gpu_kmeans.backends.cuda.layout import ALIGNMENT, to_device
+from gpu_kmeans.backends.cuda.devices import to_device
+from gpu_kmeans.backends.cuda.memory import Memory
 from gpu_kmeans.backends.cuda.program import program
 
 # As in the source.
@@ -34,43 +35,38 @@ def count_opaque(pixels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]
         _launch([of_one.contiguous() for of_one in pixels[i : i + TOGETHER]])
         for i in range(0, len(pixels), TOGETHER)
     ]
-    totals = torch.cat([total for _, total in launched]).tolist()
-    parts = [part for parts, _ in launched for part in parts]
-    return [
-        (colors[:m], counts[:m], inverse)
-        for (colors, counts, inverse), m in zip(parts, totals, strict=True)
-    ]
+    found = []
+    for pictures, scratch in launched:
+        (totals,) = scratch.fetch("totals")
+        for (colors, counts, inverse), m in zip(pictures, totals.tolist(), strict=True):
+            found.append((colors[:m], counts[:m], inverse))
+    return found
 
 
-def _launch(pixels: list[Tensor]) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
+def _launch(pixels: list[Tensor]) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Memory]:
     """Return room for colours, with their counts and the pixels' colours; and how many they are."""
     device, b = pixels[0].device, len(pixels)
     sizes = [len(of_one) for of_one in pixels]
-    rooms = [min(size, MOST_COLORS) for size in sizes]
-    inverses = _cut(sizes, (), torch.int32, device)
-    colors = _cut(rooms, (3,), torch.uint8, device)
-    counts = _cut(rooms, (), torch.int64, device)
-    blocks = list(accumulate((-(-size // PIXELS_OF_BLOCK) for size in sizes), initial=0))
+    pictures = []
+    for size in sizes:
+        most = min(size, MOST_COLORS)
+        colors = torch.empty(most, 3, dtype=torch.uint8, device=device)
+        counts = torch.empty(most, dtype=torch.int64, device=device)
+        pictures.append((colors, counts, torch.empty(size, dtype=torch.int32, device=device)))
+    blocks = accumulate((-(-size // PIXELS_OF_BLOCK) for size in sizes), initial=0)
+    of_colors, of_counts, of_inverses = zip(*pictures, strict=True)
     of_pixels, *of_parts = (
-        [part.data_ptr() for part in parts] for parts in (pixels, inverses, colors, counts)
+        [of_one.data_ptr() for of_one in parts]
+        for parts in (pixels, of_inverses, of_colors, of_counts)
     )
-    told = [*([*column, 0] for column in (of_pixels, sizes, *of_parts)), blocks]
-    pictures = (to_device(torch.tensor(told, dtype=torch.int64), device), b)
+    told = [*([*column, 0] for column in (of_pixels, sizes, *of_parts)), [*blocks]]
+    given = (to_device(torch.tensor(told, dtype=torch.int64), device), b)
     words = torch.zeros(b, WORDS, 2, dtype=torch.int32, device=device)
-    marks = torch.empty(b, BLOCKS, dtype=torch.int32, device=device)
-    totals = torch.empty(b, dtype=torch.int64, device=device)
+    scratch = Memory(device, marks=(torch.int32, b, BLOCKS), totals=(torch.int64, b))
+    marks, totals, count = scratch["marks"], scratch["totals"], told[-1][-1]
     launch = program("histograms", device).launch
-    launch("mark", blocks[-1], THREADS, *pictures, words)
+    launch("mark", count, THREADS, *given, words)
     launch("count_marks", b * BLOCKS, THREADS, words, marks)
-    launch("rank_colors", b * BLOCKS, THREADS, *pictures, marks, words, totals)
-    launch("rank_pixels", blocks[-1], THREADS, *pictures, words)
-    return list(zip(colors, counts, inverses, strict=True)), totals
-
-
-def _cut(
-    sizes: Sequence[int], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
-) -> list[Tensor]:
-    """Return a tensor of so many rows for each, all aligned, from one allocation."""
-    ends = list(accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0))
-    whole = torch.empty(ends[-1], *shape, dtype=dtype, device=device)
-    return [whole[at : at + size] for at, size in zip(ends, sizes, strict=False)]
+    launch("rank_colors", b * BLOCKS, THREADS, *given, marks, words, totals)
+    launch("rank_pixels", count, THREADS, *given, words)
+    return pictures, scratch

@@ -4,31 +4,37 @@ Each problem is filled up to whole tiles by copies of its last point with weight
 Morton order; other points of up to four dimensions are put into it, so that boxes are small.
 """
 
-import functools
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gpu_kmeans.backends import Problems
+from gpu_kmeans.backends.cuda.devices import as_int32
+from gpu_kmeans.backends.cuda.memory import Memory
 from gpu_kmeans.backends.cuda.passes import TILE
+from gpu_kmeans.backends.cuda.words import tiles_of_block
 from gpu_kmeans.backends.reference import morton_codes
 
 BOXED_DIMENSIONS = 4  # a box of 128 neighbours prunes little in more
+PARTS = ("points", "weights", "masses", "rows", "boxes", "problem_of", "tiles_of", "first_tile_of")
+COLUMNS = 3  # of what kernels are told of problems, before their moments: see `tiling`
 LIGHT = float(1 << 31)  # weights up to which sums fit into words, see `sources/points.cuh`
-ALIGNMENT = 16  # numbers of 4 bytes or more: above the 16 bytes that Triton asks about
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tiles:
-    """Several problems in the layout of the kernels; `size` is the number of rows, filled up.
+    """Several problems in the layout of the kernels.
+
+    Args:
+        memory: Where all that is, see below, except `first_tiles`.
+        first_tiles: The first tile of each problem, and the number of all tiles.
+        d: Coordinates of a point.
+        told: Of those laid out by CUDA C++, what its kernels are told, see `tiling`.
 
     Attributes:
-        points: (d, size) coordinates.
+        points: (d, size) coordinates; `size` is the number of rows, filled up to whole tiles.
         weights: (size,) float64, 0 where a tile is filled up.
         masses: (size,) int64, the same of an integral problem; else empty.
         rows: (size,) int64, the row of the packed points that stands here.
@@ -36,31 +42,65 @@ class Tiles:
         problem_of: (tiles,) int32, whose tile it is.
         tiles_of: (problems,) int32, how many tiles each has.
         first_tile_of: (problems,) int32.
-        first_tiles: The same, and the number of all tiles, on the host.
     """
 
-    points: Tensor
-    weights: Tensor
-    masses: Tensor
-    rows: Tensor
-    boxes: Tensor
-    problem_of: Tensor
-    tiles_of: Tensor
-    first_tile_of: Tensor
-    first_tiles: tuple[int, ...]
-    _known: dict[str, bool] = field(default_factory=dict, init=False, repr=False)
+    __slots__ = ("_moments", "_sums_up", "d", "first_tiles", "memory", "told")
+
+    def __init__(
+        self, memory: Memory, first_tiles: tuple[int, ...], d: int, told: Tensor | None = None
+    ) -> None:
+        self.memory, self.first_tiles, self.d, self.told = memory, first_tiles, d, told
+        self._moments: np.ndarray | None = None
+        self._sums_up: bool | None = None
+
+    def __getattr__(self, name: str) -> Tensor:
+        """Make a tensor of a part when one is asked for: kernels of CUDA C++ need but addresses."""
+        if name in PARTS:
+            return self.memory.tensor(name)
+        raise AttributeError(name)
+
+    def moments(self) -> np.ndarray:
+        """Weight, squares about zero and sums of each problem: (problems, 2 + d) int64.
+
+        Of tiles that CUDA C++ has laid out, where weights add up to less than `LIGHT`: if not, the
+        weight is that or more, and nothing else means anything. Waits, once.
+        """
+        if self._moments is None:
+            told = cast("Tensor", self.told)
+            begin = COLUMNS * (self.problems + 1)
+            self._moments = told[begin:].cpu().numpy().reshape(self.problems, 2 + self.d)
+        return self._moments
 
     @property
     def is_light(self) -> bool:
-        """All weights of an integral problem add up to less than 2^31. Waits for the sum, once."""
-        if "light" not in self._known:
-            self._known["light"] = float(self.weights.sum()) < LIGHT
-        return self._known["light"]
+        """All weights of each integral problem add up to less than 2^31. Waits to know, once."""
+        if self._sums_up is None:
+            if self.told is None:
+                self._sums_up = float(self.weights.sum()) < LIGHT
+            else:
+                self._sums_up = float(self.moments()[:, 0].max()) < LIGHT
+        return self._sums_up
+
+    @property
+    def may_be_light(self) -> bool:
+        """It is light, or nobody has asked yet. Waits for nothing."""
+        return self._sums_up is not False
+
+    @property
+    def problems(self) -> int:
+        """How many there are."""
+        return len(self.first_tiles) - 1
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a pass by CUDA C++: so many of each problem, none of two."""
+        each = tiles_of_block(self.count)
+        return sum(-(-(b - a) // each) for a, b in pairwise(self.first_tiles))
 
     @property
     def size(self) -> int:
         """Rows, filled up to whole tiles."""
-        return self.points.shape[1]
+        return self.count * TILE
 
     @property
     def count(self) -> int:
@@ -90,19 +130,18 @@ def lay_out(problems: Problems) -> Tiles:
     corners = laid.reshape(d, first_tiles[-1], TILE)
     has_boxes = d <= BOXED_DIMENSIONS
     boxes = torch.stack([corners.amin(dim=2), corners.amax(dim=2)]) if has_boxes else laid[:0]
-    return Tiles(
+    owners = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    memory = Memory(device).put(
         points=laid,
         weights=weights,
         masses=weights.to(torch.int64) if problems.is_integral else rows[:0],
         rows=rows,
         boxes=boxes,
-        problem_of=as_int32(
-            torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)), device
-        ),
+        problem_of=as_int32(owners, device),
         tiles_of=as_int32(counts, device),
         first_tile_of=as_int32(first_tiles[:-1], device),
-        first_tiles=first_tiles,
     )
+    return Tiles(memory, first_tiles, d)
 
 
 def in_rows(problems: Problems, values: Tensor) -> Tensor:
@@ -129,62 +168,6 @@ def in_rows(problems: Problems, values: Tensor) -> Tensor:
 def _is_ordered(problems: Problems) -> bool:
     """Say whether points stand in their tiles in the order in which they came."""
     return problems.is_integral or problems.points.shape[1] > BOXED_DIMENSIONS
-
-
-def as_int32(values: Sequence[int] | Tensor, device: torch.device) -> Tensor:
-    """Bring whole numbers to the device without waiting for it."""
-    return to_device(torch.as_tensor(values, dtype=torch.int32), device)
-
-
-def stream_of(device: torch.device) -> int:
-    """Name the stream that launches go to: what is kept for one is not there yet on another."""
-    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-
-
-@functools.lru_cache(maxsize=256)
-def _known(
-    values: tuple[float, ...], dtype: torch.dtype, device: torch.device, _stream: int
-) -> Tensor:
-    return to_device(torch.tensor(values, dtype=dtype), device)
-
-
-def known_int32(values: tuple[int, ...], device: torch.device) -> Tensor:
-    """Bring numbers to the device that may well be there already: they are not to be written."""
-    return _known(values, torch.int32, device, stream_of(device))
-
-
-def known_int64(values: tuple[int, ...], device: torch.device) -> Tensor:
-    """Do as `known_int32`."""
-    return _known(values, torch.int64, device, stream_of(device))
-
-
-def known_float64(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Do as `known_int32`."""
-    return _known(values, torch.float64, device, stream_of(device))
-
-
-def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Bring a small tensor to the device without waiting for it."""
-    if device.type != "cuda":
-        return values
-    return values.to(device, non_blocking=True)  # the driver has read it when this returns
-
-
-def rows_of(
-    value: float, count: int, rows: int, dtype: torch.dtype, device: torch.device
-) -> list[Tensor]:
-    """Return so many tensors of a value from one allocation, each as aligned as a new one.
-
-    Triton compiles a kernel anew for a pointer that is aligned otherwise.
-    """
-    padded = -(-max(1, rows) // ALIGNMENT) * ALIGNMENT
-    filled = torch.full((count, padded), value, dtype=dtype, device=device)
-    return [row[:rows] for row in filled]
-
-
-def on(device: torch.device) -> AbstractContextManager[object]:
-    """Launch on this device, whichever is the current one. Triton asks for the current one."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def morton_order(points: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ it, see `sources/merging.cu`; the host waits once, for how many points come out.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor
 
-from gpu_kmeans.backends.cuda.layout import to_device
+from gpu_kmeans.backends.cuda.devices import to_device
+from gpu_kmeans.backends.cuda.memory import Memory
 from gpu_kmeans.backends.cuda.program import available, program
 from gpu_kmeans.backends.cuda.torch_merging import LEVELS, merge_large
 from gpu_kmeans.histogram import FINEST_CELLS
@@ -63,37 +64,50 @@ def _merge_by_tree(
         )
     )
     addresses = [[of_one.data_ptr() for of_one in group] for group in (colors, features, weights)]
+    cells = [0] * (b * LEVELS // 2)  # two to a number; counted by the first launch
     told = [*([*column, 0] for column in (*addresses, sizes)), chunks, firsts, blocks]
-    pictures = (to_device(torch.tensor(told, dtype=torch.int64), device), b)
-    room = firsts[-1]
-    cells = torch.zeros(b, LEVELS, dtype=torch.int32, device=device)
-    cells_of = torch.empty(LEVELS, chunks[-1], dtype=torch.int32, device=device)
-    narrow = torch.empty(NARROW_ROWS, room, dtype=torch.int32, device=device)
-    tall = torch.empty(BYTE_ROWS, room, dtype=torch.uint8, device=device)
-    wide = torch.empty(7 + 3 * channels, room, dtype=torch.int64, device=device)
-    begins = torch.empty(b, target + 1, dtype=torch.int32, device=device)
-    counts = torch.empty(b, dtype=torch.int64, device=device)
-    means = torch.empty(b, target, channels, dtype=torch.float32, device=device)
-    masses = torch.empty(b, target, dtype=torch.float64, device=device)
+    numbers = torch.tensor([*chain.from_iterable(told), *cells], dtype=torch.int64)
+    columns, room = to_device(numbers, device), firsts[-1]
+    pictures = (columns, b)
+    of_cells = columns.data_ptr() + sum(map(len, told)) * numbers.itemsize
+    scratch = Memory(
+        device,
+        cells_of=(torch.int32, LEVELS, chunks[-1]),
+        narrow=(torch.int32, NARROW_ROWS, room),
+        tall=(torch.uint8, BYTE_ROWS, room),
+        wide=(torch.int64, 7 + 3 * channels, room),
+        begins=(torch.int32, b, target + 1),
+        counts=(torch.int64, b),
+    )
+    merged = Memory(
+        device,
+        means=(torch.float32, b, target, channels),
+        masses=(torch.float64, b, target),
+    )
+    own, narrow, tall, wide, begins, counts = map(
+        scratch.__getitem__, ("cells_of", "narrow", "tall", "wide", "begins", "counts")
+    )
     launch = program("merging", device).launch
     launch(
         "count_cells", chunks[-1], THREADS,
-        *pictures, channels, chunks[-1], cells_of, cells,
+        *pictures, channels, chunks[-1], own, of_cells,
     )  # fmt: skip
     launch(
         "find_leaves", chunks[-1], THREADS,
-        *pictures, channels, chunks[-1], cells_of, cells, room, narrow, tall,
+        *pictures, channels, chunks[-1], own, of_cells, room, narrow, tall,
     )  # fmt: skip
     launch(
         "sum_leaves", blocks[-1], THREADS,
-        *pictures, channels, cells, room, narrow, wide,
+        *pictures, channels, of_cells, room, narrow, wide,
     )  # fmt: skip
     launch(
         "grow", b, MOST_THREADS,
-        *pictures, channels, cells, room, target, narrow, tall, wide, begins, counts,
+        *pictures, channels, of_cells, room, target, narrow, tall, wide, begins, counts,
     )  # fmt: skip
     launch(
         "sum_points", b * -(-target // POINTS_OF_BLOCK), THREADS,
-        *pictures, channels, room, target, begins, counts, wide, means, masses,
+        *pictures, channels, room, target, begins, counts, wide, merged["means"], merged["masses"],
     )  # fmt: skip
-    return [(means[i, :n], masses[i, :n]) for i, n in enumerate(counts.tolist())]
+    (found,) = scratch.fetch("counts")
+    means, masses = merged.tensor("means"), merged.tensor("masses")
+    return [(means[i, :n], masses[i, :n]) for i, n in enumerate(found.tolist())]

@@ -16,11 +16,12 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gpu_kmeans.backends.cuda.layout import on
+from gpu_kmeans.backends.cuda.devices import on, stream_of
 
 __all__ = ["Program", "available", "program", "shared_bytes"]
 
@@ -34,10 +35,30 @@ WITHOUT_ASKING = 48 << 10  # bytes of shared memory that a launch gets without a
 # What compiling and launching raises: no compiler or driver, one without a function, a refusal.
 FAILURES = (OSError, ImportError, AttributeError, RuntimeError)
 
-_POINTER, _INTEGER, _NUMBER = (struct.Struct(kind).pack for kind in "Qqd")
+MOST_ARGUMENTS = 48
+# Of a number in a slot, what `struct` and what `ctypes` call it. An int is the lower half of its
+# slot: on x86-64 and on 64-bit ARM alike, in registers and on the stack, as for the driver.
+KINDS: dict[type, tuple[str, Any]] = {int: ("q", ctypes.c_longlong), float: ("d", ctypes.c_double)}
+LAUNCH_TYPES = (ctypes.c_void_p, *7 * (ctypes.c_uint,), *3 * (ctypes.c_void_p,))
+SLOT = 8  # bytes of an argument, whatever it is
 
 Argument = Tensor | int | float | None
-CValue = ctypes.c_void_p | ctypes.c_int | ctypes.c_double
+
+
+class _Slots(threading.local):
+    """Where a thread puts the arguments of its launches, and pointers to each of them.
+
+    The driver has read them when a launch returns.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = ctypes.create_string_buffer(MOST_ARGUMENTS * SLOT)
+        begin = ctypes.addressof(self.bytes)
+        addresses = range(begin, begin + MOST_ARGUMENTS * SLOT, SLOT)
+        self.pointers = (ctypes.c_void_p * MOST_ARGUMENTS)(*addresses)
+
+
+_slots = _Slots()
 
 
 class Program:
@@ -59,6 +80,7 @@ class Program:
         self._lock = threading.Lock()
         if device.type == "cuda":
             self._driver = ctypes.CDLL("libcuda.so.1")
+            self._driver.cuLaunchKernel.argtypes = LAUNCH_TYPES
             self._module = ctypes.c_void_p()
             with on(device):
                 binary = _compile_for(device, name, source)
@@ -75,8 +97,8 @@ class Program:
             kernel: Its name.
             grid: How many blocks.
             threads: To a block.
-            arguments: Tensors are passed as pointers, None as none, whole numbers as int, others as
-                double.
+            arguments: Tensors are passed as pointers, None as none, whole numbers as addresses or
+                int, as the kernel has it, others as double.
             shared: Bytes of `arena`.
 
         Raises:
@@ -84,32 +106,32 @@ class Program:
         """
         if not grid:
             return
+        values = [_plain(value) for value in arguments]
         if self._device.type != "cuda":
+            run = self._library[kernel]
             block = ctypes.c_int.in_dll(self._library, "block_of_launch")
-            values = [_as_c(value) for value in arguments]
+            given = [KINDS[type(value)][1](value) for value in values]
             for block.value in range(grid):
-                self._library[kernel](*values)
+                run(*given)
         elif torch.cuda.current_device() == self._device.index:
-            self._on_cuda(kernel, grid, threads, arguments, shared)
+            self._on_cuda(kernel, grid, threads, values, shared)
         else:
             with on(self._device):
-                self._on_cuda(kernel, grid, threads, arguments, shared)
+                self._on_cuda(kernel, grid, threads, values, shared)
 
     def _on_cuda(
-        self, kernel: str, grid: int, threads: int, arguments: Sequence[Argument], shared: int
+        self, kernel: str, grid: int, threads: int, values: Sequence[int | float], shared: int
     ) -> None:
         """Hand the driver a pointer to each argument, all in slots of eight bytes in a row."""
-        function = self._function(kernel, shared)
-        packed = b"".join(map(_packed, arguments))
-        slots = ctypes.create_string_buffer(packed, len(packed))
-        begin = ctypes.addressof(slots)
-        pointers = (ctypes.c_void_p * len(arguments))(*range(begin, begin + len(packed), 8))
-        stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
+        slots = _slots
+        kinds = "".join([KINDS[type(value)][0] for value in values])
+        struct.pack_into(f"={kinds}", slots.bytes, 0, *values)
         self._check(
             self._driver.cuLaunchKernel(
-                function, grid, 1, 1, threads, 1, 1, shared, stream, pointers, None
+                self._function(kernel, shared), grid, 1, 1, threads, 1, 1, shared,
+                stream_of(self._device), slots.pointers, None,
             )
-        )
+        )  # fmt: skip
 
     def _function(self, kernel: str, shared: int) -> ctypes.c_void_p:
         """Find a kernel, and ask for its shared memory where it has not had as much before."""
@@ -187,20 +209,11 @@ def _is_available(device: torch.device) -> bool:
     return reason is None
 
 
-def _packed(value: Argument) -> bytes:
+def _plain(value: Argument) -> int | float:
+    """Return the number that is handed to a kernel."""
     if isinstance(value, Tensor):
-        return _POINTER(value.data_ptr())
-    if isinstance(value, int):
-        return _INTEGER(value)
-    return _POINTER(0) if value is None else _NUMBER(value)
-
-
-def _as_c(value: Argument) -> CValue:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    if isinstance(value, int):
-        return ctypes.c_int(value)
-    return ctypes.c_void_p() if value is None else ctypes.c_double(value)
+        return value.data_ptr()
+    return 0 if value is None else value
 
 
 def _compile_for(device: torch.device, name: str, source: str) -> bytes:

@@ -5,16 +5,22 @@ and a search never leaves its multiprocessor. See `sources/seeding.cu` and `sour
 """
 
 import functools
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from gpu_kmeans.backends import SearchPlan
-from gpu_kmeans.backends.cuda.layout import Tiles, to_device
+from gpu_kmeans.backends.cuda.devices import to_device
+from gpu_kmeans.backends.cuda.layout import Tiles
+from gpu_kmeans.backends.cuda.memory import Memory, Part
 from gpu_kmeans.backends.cuda.program import program
 from gpu_kmeans.backends.cuda.words import BLOCK_TILES, SUMMED_DIMENSIONS, row_bytes, sum_bytes
 
+SINGLE, DOUBLE = 4, 8  # bytes
 THREADS = 1024
 CLUSTER, CLUSTERED_THREADS = 8, 512  # blocks to a search where there are few, threads to a block
 FEW_SEARCHES = 16  # with as many blocks to each, they fit on a GPU of 128 multiprocessors
@@ -23,87 +29,159 @@ SHARED_BYTES = 96 << 10  # of a search: what every GPU since Volta has
 
 
 def can_search(tiles: Tiles, room: int) -> bool:
-    """Say whether each problem fits into a block, with so many centroids. May wait for its sum."""
-    d = len(tiles.points)
+    """Say whether each problem fits into a block, with so many centroids. Waits for nothing.
+
+    One that weighs too much, if nobody has asked that yet, is found out by seeding: it has no
+    seeds.
+    """
     tiles_of = (b - a for a, b in pairwise(tiles.first_tiles))
-    fits = d in SUMMED_DIMENSIONS and _bytes(room, d) <= SHARED_BYTES
-    return fits and max(tiles_of) <= BLOCK_TILES and tiles.is_light
+    fits = tiles.d in SUMMED_DIMENSIONS and _bytes(room, tiles.d) <= SHARED_BYTES
+    return fits and max(tiles_of) <= BLOCK_TILES and tiles.may_be_light
 
 
-def seed(tiles: Tiles, uniforms: Tensor, room: int) -> tuple[Tensor, Tensor]:
+def search(
+    tiles: Tiles, draws: Tensor, plan: SearchPlan, on_breath: Callable[[float], None]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do as `AheadBackend.search`: WCSS and counts are on the host."""
+    (searches, k, trials), device = draws.shape, tiles.memory.device
+    room, groups = k + max(plan.extra, default=0), tiles.problems * searches
+    numbers = np.concatenate([draws.numpy().reshape(-1), plan.luck.reshape(-1)])
+    uniforms = to_device(torch.from_numpy(numbers), device)
+    begin = uniforms.data_ptr()
+    luck = begin + draws.numel() * DOUBLE
+    seeds = seed_parts(tiles, searches, room)
+    run = Search(tiles, plan, luck, (groups, room, len(plan.extra) + 1), **seeds)
+    seed(tiles, begin, (searches, k, trials), room, run.memory)
+    starts = run.memory["starts"]
+    for breath, extra in enumerate(plan.extra):
+        on_breath(breath / len(plan.extra))
+        run.advance(starts, k, extra)
+    run.advance(starts, k)
+    best = run.memory.tensor("bests")[-1, :, :k]
+    lowest, counts = run.memory.fetch("lowest", "counts")
+    return best, torch.from_numpy(lowest[-1]), torch.from_numpy(counts)
+
+
+def grow(
+    tiles: Tiles, start: Tensor, last: int, plan: SearchPlan
+) -> Iterator[Float[Tensor, "_k d"]]:
+    """Do as `AheadBackend.grow`.
+
+    Raises:
+        RuntimeError: The problem weighs too much, which `can_search` did not know yet.
+    """
+    if not tiles.is_light:
+        raise RuntimeError("weights add up to 2^31 or more")
+    luck = to_device(torch.from_numpy(plan.luck), start.device)
+    room = last + max(plan.extra)
+    run = Search(tiles, plan, luck.data_ptr(), (1, room, last - 1))
+    start, bests = start.contiguous(), run.memory.tensor("bests").view(-1, tiles.d)
+    for k, extra in zip(range(2, last + 1), plan.extra, strict=True):
+        run.advance(start.data_ptr(), k - 1, extra, grows=True)
+        yield bests[(k - 2) * room : (k - 2) * room + k]
+
+
+def seed_parts(tiles: Tiles, searches: int, room: int) -> dict[str, Part]:
+    """Say what `seed` leaves in memory: `counts`, how many seeds there are, and `starts`.
+
+    These are points, (problems x searches, room, d). Never raises.
+    """
+    b = tiles.problems * searches
+    return {
+        "counts": (torch.int32, b),
+        "starts": (torch.float32, b, room, tiles.d),
+        "nearest": (torch.float32, searches, tiles.size),
+    }
+
+
+def seed(
+    tiles: Tiles, uniforms: int, shape: tuple[int, int, int], room: int, memory: Memory
+) -> None:
     """Choose seeds by greedy k-means++, for several searches of every problem.
 
     Args:
         tiles: The points.
-        uniforms: (searches, k, draws) float64, on the device; the same for each problem.
+        uniforms: Where draws begin on the device, float64; the same for each problem.
+        shape: Of these: searches, k, draws.
         room: Rows for the centroids of each search.
+        memory: Has room for `seed_parts`.
 
-    Returns:
-        Points (problems x searches, room, d), and how many of them are seeds. Never raises.
+    Never raises.
     """
-    (searches, k, draws), d, device = uniforms.shape, len(tiles.points), tiles.points.device
-    b = len(tiles.tiles_of) * searches
-    nearest = torch.empty(searches, tiles.size, dtype=torch.float32, device=device)
-    counts = torch.empty(b, dtype=torch.int32, device=device)
-    centroids = torch.zeros(b, room, d, dtype=torch.float32, device=device)
-    program("seeding", device).launch(
-        f"seed_{d}", b, THREADS, tiles.points, tiles.masses, tiles.size, tiles.first_tile_of,
-        tiles.tiles_of, searches, k, draws, uniforms, nearest, counts, centroids, room,
+    of, (searches, k, draws) = tiles.memory, shape
+    program("seeding", memory.device).launch(
+        f"seed_{tiles.d}", tiles.problems * searches, THREADS, of["points"], of["masses"],
+        tiles.size, of["first_tile_of"], of["tiles_of"], searches, k, draws, uniforms,
+        memory["nearest"], memory["counts"], memory["starts"], room,
     )  # fmt: skip
-    return centroids, counts
 
 
 class Search:
-    """Searches on their way, so many of each problem, each by so many lanes.
+    """Searches on their way, as many groups of lanes for each problem.
 
-    Attributes:
-        bests: (launches + 1, groups, room, d) the best centroids after each launch; the first are
-            not. Of several lanes those before the breath that the launch took, of one after it.
-        lowest: (launches + 1, groups) their WCSS.
+    What it leaves in memory is `bests`, (launches, groups, room, d), the best centroids after each
+    launch: of several lanes those before the breath that the launch took, of one after it; and
+    `lowest`, (launches, groups), their WCSS.
+
+    Args:
+        tiles: The points.
+        plan: What to do.
+        luck: Where the plan's begins on the device. Whoever holds it has to until all is launched.
+        shape: Groups; rows for the centroids of each; launches.
+        parts: What else there is to be in memory, after what is left there.
     """
 
-    def __init__(self, tiles: Tiles, starts: Tensor, plan: SearchPlan, launches: int) -> None:
-        """Set out from `starts`, (groups, room, d), as many groups for each problem."""
-        groups, room, d = starts.shape
-        device, lanes = starts.device, plan.lanes
-        self._tiles, self._starts, self._plan = tiles, starts, plan
-        self._searches = groups // len(tiles.tiles_of)
-        self._luck = to_device(torch.from_numpy(plan.luck), device)  # (b, breaths, width)
-        shape = (groups * lanes, room, d) if lanes > 1 else (1, 1, 1)
-        self._found = torch.empty(2, *shape, dtype=torch.float32, device=device)
-        self._wcss = torch.empty(2, groups * lanes, dtype=torch.float64, device=device)
-        self.bests = torch.zeros(launches + 1, groups, room, d, dtype=torch.float32, device=device)
-        self.lowest = torch.zeros(launches + 1, groups, dtype=torch.float64, device=device)
-        self._done = 0
+    def __init__(
+        self, tiles: Tiles, plan: SearchPlan, luck: int, shape: tuple[int, int, int], **parts: Part
+    ) -> None:
+        (groups, room, launches), d = shape, tiles.d
+        lanes = groups * plan.lanes
+        self._tiles, self._plan, self._luck = tiles, plan, luck
+        self._groups, self._room, self._done = groups, room, 0
+        self.memory = Memory(
+            tiles.memory.device,
+            bests=(torch.float32, launches, groups, room, d),
+            lowest=(torch.float64, launches, groups),
+            **parts,
+            wcss=(torch.float64, 2, lanes),
+            found=(torch.float32, 2, lanes, room, d),
+        )
 
-    def advance(self, kept: int, extra: int = 0, *, grows: bool = False) -> None:
+    def advance(self, starts: int, kept: int, extra: int = 0, *, grows: bool = False) -> None:
         """Keep what the last launch found, grow by one if asked, and take a breath.
 
         Args:
+            starts: Where centroids to set out from begin, (groups, room, d); read by the first.
             kept: How many centroids each problem has before.
             extra: How many are split and dropped; 0 for no breath.
             grows: Split one more, settle, and keep that.
         """
-        plan, tiles, starts, i = self._plan, self._tiles, self._starts, self._done
-        groups, room, d = starts.shape
-        luck = self._luck[0, i] if extra else None
+        plan, tiles, own, i = self._plan, self._tiles, self.memory, self._done
+        of, d, room, lanes = tiles.memory, tiles.d, self._room, self._groups * plan.lanes
         kernel, blocks, threads, copies = f"advance_{d}", 1, THREADS, MOST_COPIES
         sums, details = (room * sum_bytes(d, detail=detail) for detail in (False, True))
         shared = _bytes(room, d) - details
-        if groups * plan.lanes <= FEW_SEARCHES:
-            blocks, threads = _cluster_size(starts.device), CLUSTERED_THREADS
+        if lanes <= FEW_SEARCHES:
+            blocks, threads = _cluster_size(own.device), CLUSTERED_THREADS
             kernel, shared = f"{kernel}_together", shared + details * (1 + (blocks > 1))
         else:
             copies = max(1, min(copies, (SHARED_BYTES - shared) // sums))
             shared += max(copies * sums, details)
-        program("search", starts.device).launch(
-            kernel, groups * plan.lanes * blocks, threads, tiles.points, tiles.masses, tiles.size,
-            tiles.boxes, tiles.count, tiles.first_tile_of, tiles.tiles_of, starts, room, kept,
-            0 if i else plan.first_steps, int(grows), self._searches, plan.lanes, extra,
-            plan.steps_in, plan.steps_out, copies, plan.still, plan.reach, luck,
-            self._luck.stride(0), self._found[i % 2], self._wcss[i % 2], self.bests[i],
-            self.lowest[i], self._found[(i + 1) % 2], self._wcss[(i + 1) % 2], self.bests[i + 1],
-            self.lowest[i + 1], shared=shared,
+        breaths, width = plan.luck.shape[1:]
+        luck = self._luck + i * width * DOUBLE if extra else None
+        # The first launch reads nothing of what is before it: that need not be there.
+        before, after, turn = max(0, i - 1), i, i % 2
+        best, lowest = room * d * self._groups * SINGLE, self._groups * DOUBLE
+        found, wcss = room * d * lanes * SINGLE, lanes * DOUBLE
+        program("search", own.device).launch(
+            kernel, lanes * blocks, threads, of["points"], of["masses"], tiles.size,
+            of["boxes"], tiles.count, of["first_tile_of"], of["tiles_of"], starts, room, kept,
+            0 if i else plan.first_steps, int(grows), self._groups // tiles.problems, plan.lanes,
+            extra, plan.steps_in, plan.steps_out, copies, plan.still, plan.reach, luck,
+            breaths * width, own["found"] + turn * found, own["wcss"] + turn * wcss,
+            own["bests"] + before * best, own["lowest"] + before * lowest,
+            own["found"] + (1 - turn) * found, own["wcss"] + (1 - turn) * wcss,
+            own["bests"] + after * best, own["lowest"] + after * lowest, shared=shared,
         )  # fmt: skip
         self._done += 1
 

@@ -9,7 +9,7 @@ cells there are at each level, and how many points come out.
 import torch
 from torch import Tensor
 
-from gpu_kmeans.backends.cuda.layout import to_device
+from gpu_kmeans.backends.cuda.devices import to_device
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.histogram import FINEST_CELLS
 

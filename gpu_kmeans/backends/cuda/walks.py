@@ -1,11 +1,10 @@
-"""Lloyd's iteration over pictures without waiting for the device.
+"""Lloyd's iteration over pictures by Triton, without waiting for the device.
 
 A walk is the state of several problems on their way, all of it on the device: centroids, sums, what
 the last pass cost, who has come to rest. The host only launches; it looks at who rests a few
 launches late, by a copy that runs beside them.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import cast
@@ -16,25 +15,20 @@ from torch import Tensor
 
 from gpu_kmeans.backends import Problems
 from gpu_kmeans.backends.cuda import passes, steps
-from gpu_kmeans.backends.cuda.layout import (
-    Tiles,
+from gpu_kmeans.backends.cuda.devices import (
     as_int32,
     known_float64,
     known_int32,
     known_int64,
     on,
     rows_of,
-    stream_of,
     to_device,
 )
+from gpu_kmeans.backends.cuda.layout import Tiles
+from gpu_kmeans.backends.cuda.looks import LOOK_EVERY, Look
 from gpu_kmeans.backends.cuda.passes import TILE
-from gpu_kmeans.backends.cuda.program import available, program
-from gpu_kmeans.backends.cuda.words import BLOCK_TILES, SUMMED_DIMENSIONS, row_bytes
 from gpu_kmeans.refinement import REACH
 
-LOOK_EVERY = 4  # launches between two looks at who rests
-THREADS = 512  # of a block that adds up in its own memory
-MOST_BLOCKS, FEWEST_TILES = 528, 8  # of a pass: four to a multiprocessor, half a tile to a warp
 EXACT = {"enable_fp_fusion": False}  # rounding is part of the answer: no fused multiply-adds
 
 
@@ -76,15 +70,14 @@ class TileWalk:
         sizes = [b - a for a, b in pairwise(offsets)]
         b = len(sizes)
         self.tiles = cast("Tiles", problems.layout)
-        self._most = max(sizes)
-        self.width = width_for(self._most)
+        self.width = width_for(max(sizes))
         self.centroids = centroids
         columns = 2 * d + 3 if detail else d + 2
         self.table = torch.zeros(len(centroids), columns, dtype=torch.int64, device=device)
         self.offsets = tuple(offsets)
         self.first_of = known_int32(self.offsets[:-1], device)
         self.count_of = known_int32(tuple(sizes if counts is None else counts), device)
-        self.kept_of, self._is_plain = self.count_of, counts is None
+        self.kept_of = self.count_of
         if counts is not None:  # the walk will change them
             self.count_of, self.kept_of = self.count_of.clone(), self.count_of.clone()
         self.status, self.tickets, self.n_iter = rows_of(0, 3, b, torch.int32, device)
@@ -132,14 +125,14 @@ class TileWalk:
 
     def descend(self, begun: int, on_iteration: Callable[[int], None]) -> None:
         """Launch iterations until every problem rests, is lonely, or has done them all."""
-        before: _Look | None = None
+        before: Look | None = None
         for i in range(begun, self.history.shape[1]):
             on_iteration(i)
             self._launch(self.step.value)
             if (i + 1 - begun) % LOOK_EVERY == 0:
                 if before is not None and before.shows_rest():
                     return
-                before = _Look(self.status)
+                before = Look(self.status)
 
     def measure(self, *, active: Sequence[int] | None, labels: bool, detail: bool) -> Tensor:
         """Add the active problems up in the table; return labels as the tiles have them."""
@@ -153,8 +146,6 @@ class TileWalk:
     def costs(self) -> Tensor:
         """Add up what the centroids of each problem cost: (problems,) float64."""
         column = len(self.tiles.points) + 1
-        if self.sums_in_blocks:  # they are all at the first
-            return self.table[:, column][known_int64(self.offsets[:-1], self.table.device)].double()
         running = torch.nn.functional.pad(self.table[:, column].cumsum(0), (1, 0))
         return running[known_int64(self.offsets, running.device)].diff().double()
 
@@ -173,9 +164,6 @@ class TileWalk:
         is_last: bool = False,
     ) -> None:
         """Pass over all points of the problems that go on, and let the last program step."""
-        if self.sums_in_blocks and step not in (steps.SPLIT.value, steps.DROP.value):
-            self._launch_blocks(step, detail=detail, labels=labels, is_last=is_last)
-            return
         tiles, is_split = self.tiles, step == steps.SPLIT.value
         with on(self.status.device):
             passes.color_pass[(tiles.count,)](
@@ -189,48 +177,6 @@ class TileWalk:
                 num_warps=warps_for(self.width), **(EXACT if is_split else {}),
             )  # fmt: skip
 
-    @property
-    def sums_in_blocks(self) -> bool:
-        """Say whether CUDA C++ serves: with sums in the memory of a block."""
-        d = len(self.tiles.points)
-        fits = d in SUMMED_DIMENSIONS and self._is_plain and available(self.status.device)
-        return fits and self.tiles.is_light
-
-    def _launch_blocks(
-        self, step: int, *, detail: bool, labels: Tensor | None, is_last: bool
-    ) -> None:
-        tiles, device, d = self.tiles, self.status.device, len(self.tiles.points)
-        times = len(self.status) // len(tiles.tiles_of)
-        blocks, blocks_of = _blocks(tiles.first_tiles, times, device, stream_of(device))
-        shared = self._most * row_bytes(d, detail=detail)
-        program("passes", device).launch(
-            f"pass_{d}{'_detail' if detail else ''}", blocks.shape[1], THREADS, tiles.points,
-            tiles.masses, tiles.size, tiles.boxes, tiles.count, blocks, blocks.shape[1], blocks_of,
-            self.first_of, self.count_of, self.centroids, self.table, labels, self.tickets,
-            self.status, self.wcss, self.n_iter, self.history, self.limits, self.still,
-            step, int(is_last), self.history.shape[1], shared=shared,
-        )  # fmt: skip
-
-
-@functools.lru_cache(maxsize=64)
-def _blocks(
-    first_tiles: tuple[int, ...], times: int, device: torch.device, _stream: int
-) -> tuple[Tensor, Tensor]:
-    """Cut problems, each so many times, into blocks of tiles: (3, blocks) which, from, to.
-
-    And how many blocks each has.
-    """
-    each = min(BLOCK_TILES, max(FEWEST_TILES, -(-first_tiles[-1] // MOST_BLOCKS)))
-    cut = [
-        (b * times + i, t, min(t + each, end))
-        for b, (begin, end) in enumerate(pairwise(first_tiles))
-        for i in range(times)
-        for t in range(begin, end, each)
-    ]
-    table = torch.tensor(cut, dtype=torch.int32).reshape(-1, 3).T.contiguous()
-    counts = [-(-(b - a) // each) for a, b in pairwise(first_tiles) for _ in range(times)]
-    return to_device(table, device), as_int32(counts, device)
-
 
 def width_for(most: int) -> int:
     """Return the width of a walk with at most so many centroids to a problem. Never raises."""
@@ -240,23 +186,3 @@ def width_for(most: int) -> int:
 def warps_for(width: int) -> int:
     """Return how many warps own a tile: so many that centroids' bounds stay in registers."""
     return max(1, min(4, width // 128))
-
-
-class _Look:
-    """The states of a moment, on their way to the host while the device goes on."""
-
-    def __init__(self, status: Tensor) -> None:
-        self._event: torch.cuda.Event | None = None
-        if status.device.type != "cuda":
-            self._seen = status.clone()
-            return
-        self._seen = torch.empty(status.shape, dtype=status.dtype, pin_memory=True)
-        self._seen.copy_(status, non_blocking=True)
-        self._event = torch.cuda.Event()
-        self._event.record()
-
-    def shows_rest(self) -> bool:
-        """Wait for the copy, not for what was launched after it; say whether nobody goes on."""
-        if self._event is not None:
-            self._event.synchronize()
-        return bool((self._seen != steps.GOES_ON.value).all())
