@@ -54,33 +54,43 @@ def count_meetings(indices, k, rows):
 @njit(nogil=True, cache=True)
 @no_type_check
 def sum_blurred(table, inverse, indices, k, dimensions, rows):
-    """Return the sums (k, d) of the blurred picture's colours at the pixels of each entry."""
+    """Return the sums (k, d) of the blurred picture's colours at the pixels of each entry.
+
+    Two tables by turns, for the same reason.
+    """
     h, w = inverse.shape
-    sums = np.zeros((k, dimensions), np.int64)
-    recent = np.zeros((5, dimensions, w + 4), np.int16)  # rows, of which each is read once
-    column, blurred = np.empty(w + 4, np.int32), np.empty(w, np.int32)
+    sums = np.zeros((2, k, 4), np.int64)
+    recent = np.zeros((5, 4, w + 4), np.int16)  # rows, of which each is read once
+    column, blurred = np.empty(w + 4, np.int32), np.zeros((4, w), np.int32)
     for y in range(rows[0] - 2, rows[1] + 2):
+        newest = recent[y % 5]
         if not 0 <= y < h:
-            recent[y % 5] = 0
+            newest[:] = 0
         else:
+            line, a, b, c, d = inverse[y], newest[0], newest[1], newest[2], newest[3]
             for x in range(w):
-                color = np.uint64(inverse[y, x])
-                for j in range(dimensions):
-                    recent[y % 5, j, x + 2] = table[color, j]
+                color = np.uint64(line[x])
+                a[x + 2], b[x + 2] = table[color, 0], table[color, 1]
+                c[x + 2], d[x + 2] = table[color, 2], table[color, 3]
         if y - 2 < rows[0]:
             continue
         for j in range(dimensions):
             a, b, c = recent[(y + 1) % 5, j], recent[(y + 2) % 5, j], recent[(y + 3) % 5, j]
-            d, e = recent[(y + 4) % 5, j], recent[y % 5, j]
+            d, e, whole = recent[(y + 4) % 5, j], newest[j], blurred[j]
             for x in range(w + 4):
                 far, near = np.int32(a[x]) + np.int32(e[x]), np.int32(b[x]) + np.int32(d[x])
                 column[x] = _FAR * far + _NEAR * near + _MIDDLE * np.int32(c[x])
             for x in range(w):
                 far, near = column[x] + column[x + 4], column[x + 1] + column[x + 3]
-                blurred[x] = _FAR * far + _NEAR * near + _MIDDLE * column[x + 2]
-            for x in range(w):
-                sums[np.uint64(indices[y - 2, x]), j] += blurred[x]
-    return sums
+                whole[x] = _FAR * far + _NEAR * near + _MIDDLE * column[x + 2]
+        entries = indices[y - 2]
+        for x in range(np.uint64(w)):
+            about = sums[x & 1, np.uint64(entries[x])]
+            about[0] += blurred[0, x]
+            about[1] += blurred[1, x]
+            about[2] += blurred[2, x]
+            about[3] += blurred[3, x]
+    return (sums[0] + sums[1])[:, :dimensions].copy()
 
 
 @njit(nogil=True, cache=True)
