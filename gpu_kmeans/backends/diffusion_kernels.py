@@ -28,28 +28,36 @@ from gpu_kmeans.backends.wave_vectors import (
     spread_steps,
 )
 
+_SIDE = 8  # colours side by side, where their box is found
+
 
 @njit(nogil=True, cache=True)
 @no_type_check
 def lay_out(values, rows, box):
     """Write whole numbers (n, d) as int16 (n, 4), missing dimensions 0, and their box (2, 4)."""
     n, d = values.shape
-    for i in range(n):
-        rows[i, 0] = np.int16(values[i, 0])
-        rows[i, 1] = np.int16(values[i, 1]) if d > 1 else np.int16(0)
-        rows[i, 2] = np.int16(values[i, 2]) if d > 2 else np.int16(0)  # noqa: PLR2004
-        rows[i, 3] = np.int16(values[i, 3]) if d > 3 else np.int16(0)  # noqa: PLR2004
-    low0 = high0 = rows[0, 0]
-    low1 = high1 = rows[0, 1]
-    low2 = high2 = rows[0, 2]
-    low3 = high3 = rows[0, 3]
-    for i in range(n):
-        low0, high0 = min(low0, rows[i, 0]), max(high0, rows[i, 0])
-        low1, high1 = min(low1, rows[i, 1]), max(high1, rows[i, 1])
-        low2, high2 = min(low2, rows[i, 2]), max(high2, rows[i, 2])
-        low3, high3 = min(low3, rows[i, 3]), max(high3, rows[i, 3])
-    box[0, 0], box[0, 1], box[0, 2], box[0, 3] = low0, low1, low2, low3
-    box[1, 0], box[1, 1], box[1, 2], box[1, 3] = high0, high1, high2, high3
+    if d == 3:  # noqa: PLR2004
+        for i in range(n):
+            rows[i, 0], rows[i, 1] = np.int16(values[i, 0]), np.int16(values[i, 1])
+            rows[i, 2], rows[i, 3] = np.int16(values[i, 2]), 0
+    else:
+        rows[:, d:] = 0
+        for i in range(n):
+            for j in range(d):
+                rows[i, j] = np.int16(values[i, j])
+    low, high = np.empty(4 * _SIDE, np.int16), np.empty(4 * _SIDE, np.int16)
+    for j in range(4 * _SIDE):
+        low[j] = high[j] = rows[0, j % 4]
+    flat, some = rows.reshape(-1), 4 * _SIDE
+    whole = flat.size // some * some
+    for first in range(0, whole, some):
+        for j in range(some):
+            low[j], high[j] = min(low[j], flat[first + j]), max(high[j], flat[first + j])
+    for i in range(whole, flat.size):
+        j = i - whole
+        low[j], high[j] = min(low[j], flat[i]), max(high[j], flat[i])
+    for j in range(4):
+        box[0, j], box[1, j] = low[j::4].min(), high[j::4].max()
 
 
 @njit(nogil=True, cache=True)
