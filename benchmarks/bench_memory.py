@@ -1,9 +1,9 @@
-"""How much memory the service takes, for whoever sets its limit: the server and its decoders.
+"""How much memory the service takes, for whoever sets its limit: the server and its processes.
 
     python -m benchmarks.bench_memory
 
-Resident memory, sampled every 20 ms, at most during each row; processes share pages, which are
-counted once for each, so the true figure is below. Pictures are photographs with noise, since many
+Resident memory, sampled every 50 ms, at most during each row; pages that processes share are
+counted once, as a limit counts them. Pictures are photographs with noise, since many
 distinct colours take most. Each is asked with a seed of its own, so that nothing is kept. The rows
 follow one another in one server: what an earlier one left behind is in a later one.
 """
@@ -48,9 +48,9 @@ def peak_mb(victim: Victim, picture: bytes, at_once: int) -> tuple[float, Counte
     peak, done = [0.0], threading.Event()
 
     def sample() -> None:
-        while not done.wait(0.02):
+        while not done.wait(0.05):
             with contextlib.suppress(psutil.NoSuchProcess):  # a decoder that was just replaced
-                peak[0] = max(peak[0], victim.memory_mb())
+                peak[0] = max(peak[0], victim.proportional_mb())
 
     sampling = threading.Thread(target=sample)
     sampling.start()
@@ -75,14 +75,14 @@ def main() -> None:
     try:
         victim.wait_until_ready()
         print("\n| what | answers | MB |\n| --- | --- | ---: |")
-        print(f"| ready, idle | | {victim.memory_mb():.0f} |")
+        print(f"| ready, idle | | {victim.proportional_mb():.0f} |")
         for megapixels, at_once in ROWS:
             peak, answers = peak_mb(victim, photograph(megapixels), at_once)
             told = ", ".join(f"{n} x {status}" for status, n in answers.items())
             print(
                 f"| {megapixels} megapixels, {at_once} at once | {told} | {peak:.0f} |", flush=True
             )
-        print(f"| idle again | | {victim.memory_mb():.0f} |")
+        print(f"| idle again | | {victim.proportional_mb():.0f} |")
     finally:
         victim.stop()
 

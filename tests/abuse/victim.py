@@ -125,6 +125,14 @@ class Victim:
                 total += process.memory_info().rss
         return total / 1e6
 
+    def proportional_mb(self):
+        """As a limit counts it: what processes share is shared among them. Slow to find out."""
+        total = 0
+        for process in [self.ps, *self.children()]:
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss
+        return total / 1e6
+
     def number(self, name):
         lines = self.get("/metrics")[1].decode().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + " "))
