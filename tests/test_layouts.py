@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import color_problem
 
-from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.order_kernels import order_by_halves
+from gpu_kmeans.backends.tile_vectors import TILE
 
 
 def volumes(points):

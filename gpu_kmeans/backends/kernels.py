@@ -4,10 +4,11 @@ Written for the vectorizer: a tile's points are copied into one scratch array an
 by constant offsets, so that the compiler sees that nothing overlaps and how often each loop runs.
 That alone made the pass over 4,000 points and 64 centroids six times faster (305 to 50 us).
 
-Sums are float64. On integral problems all values stay below 2^53, so they are exact and the
-compiler may reorder them. Distances are neither reordered nor contracted to fused multiply-adds:
-they must come out the same here and in the reference. `huge` is the largest number of the points'
-type.
+Sums are float64. The compiler may neither reorder them nor contract them to fused multiply-adds:
+of a function's copies, as it inlines them, each would add up in another order, and which copy runs
+depends on what was compiled and what loaded. `gpu_kmeans.backends.sum_vectors` makes them fast.
+Nor may it touch distances: they must come out the same here and in the reference. `huge` is the
+largest number of the points' type.
 """
 
 from typing import no_type_check
@@ -15,14 +16,15 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-TILE = 64
+from gpu_kmeans.backends.sum_vectors import add_products, add_up
+from gpu_kmeans.backends.tile_vectors import TILE
+
 SUPER = 8  # tiles that share a first round of pruning
 COLUMNS = 6
 DETAIL_COLUMNS = 11
 MASKED_CANDIDATES = 6  # up to so many, a masked sum for each beats scattering every point
 
 COMPARE = {"nnan", "ninf", "nsz"}  # what minimum and maximum need to be vectorized
-SUM = COMPARE | {"reassoc"}  # what sums need: not for distances, whose bits must agree
 
 
 @njit(nogil=True, cache=True)
@@ -131,15 +133,14 @@ def lay_out(rows, masses, is_integral, chunk, points, weights, boxes, sums):
     _box_tiles(points, weights, is_integral, chunk, boxes, sums)
 
 
-@njit(nogil=True, cache=True, fastmath=SUM)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def _box_tiles(points, weights, is_integral, chunk, boxes, sums):
     """Write each tile's box and origin (3, 4, tiles), and its sums about it (6, tiles)."""
+    shifts, shares = np.empty(TILE), np.empty(TILE)
     for t in range(chunk[0], chunk[1]):
         start = t * TILE
-        mass = scatter = 0.0
-        for i in range(TILE):
-            mass += weights[start + i]
+        scatter = 0.0
         for j in range(4):
             low = high = points[j, start]
             for i in range(TILE):
@@ -149,14 +150,12 @@ def _box_tiles(points, weights, is_integral, chunk, boxes, sums):
                 origin = np.floor(origin)
             boxes[0, j, t], boxes[1, j, t], boxes[2, j, t] = low, high, origin
             origin = boxes[2, j, t]
-            moment = 0.0
             for i in range(TILE):
-                shift = np.float64(points[j, start + i]) - np.float64(origin)
-                weighted = weights[start + i] * shift
-                moment += weighted
-                scatter += weighted * shift
-            sums[j, t] = moment
-        sums[4, t], sums[5, t] = mass, scatter
+                shifts[i] = np.float64(points[j, start + i]) - np.float64(origin)
+                shares[i] = weights[start + i] * shifts[i]
+            sums[j, t] = add_up(shares, 0)
+            scatter += add_products(shares, 0, shifts, 0)
+        sums[4, t], sums[5, t] = add_up(weights, start), scatter
 
 
 @njit(nogil=True, cache=True, fastmath=COMPARE)
@@ -209,6 +208,7 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, huge):
     outer, inner = np.empty(k + 1, np.int32), np.empty(k + 1, np.int32)
     packed = np.empty((4, k), points.dtype)
     scratch = np.empty(6 * TILE, points.dtype)  # x (4), smallest distance, its candidate
+    shares = np.empty(TILE)
     low, high, origin = np.empty(4, points.dtype), np.empty(4, points.dtype), boxes[2, :, 0].copy()
     is_deep = _has_fourth(boxes, centroids, chunk)
     for first in range(chunk[0], chunk[1], SUPER):
@@ -228,7 +228,7 @@ def assign(points, weights, boxes, sums, centroids, chunk, labels, huge):
                 continue
             _nearest(points, start, packed, inner, count, scratch, huge, is_deep)
             if count <= MASKED_CANDIDATES:
-                _add_masked(table, outer, inner, count, scratch, weights, start, is_deep)
+                _add_masked(table, outer, inner, count, scratch, weights, start, shares, is_deep)
             else:
                 _add_scattered(table, outer, inner, scratch, weights, start)
             if labels.size:
@@ -295,7 +295,7 @@ def _nearest(points, start, packed, inner, count, scratch, huge, is_deep):
                 scratch[4 * TILE + i] = min(distance, best)
 
 
-@njit(nogil=True, cache=True, fastmath=SUM)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def _add_tile(table, c, sums, origin, centroids, t):
     """Add a whole tile to centroid c, from its sums about its origin."""
@@ -308,39 +308,25 @@ def _add_tile(table, c, sums, origin, centroids, t):
     table[c, 5] += wcss
 
 
-@njit(nogil=True, cache=True, fastmath=SUM)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
-def _add_masked(table, outer, inner, count, scratch, weights, start, is_deep):
+def _add_masked(table, outer, inner, count, scratch, weights, start, shares, is_deep):
     """Add candidates' shares of a tile by masked sums: few candidates, no scattering.
 
-    The WCSS of the whole tile goes to the first of them.
+    The WCSS of the whole tile goes to the first of them; `shares` (TILE,) is scratch.
     """
-    wcss = 0.0
-    for i in range(TILE):
-        wcss += weights[start + i] * scratch[4 * TILE + i]
-    table[outer[inner[0]], 5] += wcss
+    table[outer[inner[0]], 5] += add_products(weights, start, scratch, 4 * TILE)
     for q in range(count):
         name = np.float32(q)
-        s0 = s1 = s2 = s3 = mass = 0.0
         for i in range(TILE):
-            weight = weights[start + i] if scratch[5 * TILE + i] == name else 0.0
-            s0 += weight * scratch[i]
-            s1 += weight * scratch[TILE + i]
-            s2 += weight * scratch[2 * TILE + i]
-            mass += weight
-        if is_deep:
-            for i in range(TILE):
-                weight = weights[start + i] if scratch[5 * TILE + i] == name else 0.0
-                s3 += weight * scratch[3 * TILE + i]
+            shares[i] = weights[start + i] if scratch[5 * TILE + i] == name else 0.0
         c = outer[inner[q]]
-        table[c, 0] += s0
-        table[c, 1] += s1
-        table[c, 2] += s2
-        table[c, 3] += s3
-        table[c, 4] += mass
+        for j in range(4 if is_deep else 3):
+            table[c, j] += add_products(shares, 0, scratch, j * TILE)
+        table[c, 4] += add_up(shares, 0)
 
 
-@njit(nogil=True, cache=True, fastmath=SUM)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def _add_scattered(table, outer, inner, scratch, weights, start):
     """Add each point of a tile to its candidate."""
@@ -353,7 +339,7 @@ def _add_scattered(table, outer, inner, scratch, weights, start):
         table[c, 5] += weight * scratch[4 * TILE + i]
 
 
-@njit(nogil=True, cache=True, fastmath=SUM)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def assign_detail(points, weights, boxes, sums, centroids, chunk, labels, huge):
     """Return a table (k, DETAIL_COLUMNS): as `assign`, then sums of squares (4) and utility.
@@ -439,6 +425,7 @@ def greedy_seeds(points, weights, boxes, size, uniforms):
     chosen[0] = _draw(weights, nearest, potentials, size, uniforms[0, 0])
     for t in range(tiles):
         potentials[t], widest[t] = _relax(points, weights, nearest, chosen[0], t, True)
+    lowered = np.empty(TILE, points.dtype)
     gaps, best_gaps = np.empty(tiles, points.dtype), np.empty(tiles, points.dtype)
     for s in range(1, k):
         if not potentials.sum() > 0:
@@ -450,7 +437,7 @@ def greedy_seeds(points, weights, boxes, size, uniforms):
             potential = 0.0
             for t in range(tiles):
                 if gaps[t] < widest[t]:
-                    potential += _potential(points, weights, nearest, row, t)
+                    potential += _potential(points, weights, nearest, row, t, lowered)
                 else:
                     potential += potentials[t]
             if potential < lowest:
@@ -486,33 +473,31 @@ def _draw(weights, nearest, by_tile, size, uniform):
     return last
 
 
-@njit(nogil=True, cache=True, fastmath=SUM)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
 def _relax(points, weights, nearest, row, t, is_first):
     """Lower a tile's distances to a new seed; return its potential and largest distance."""
     p0, p1, p2, p3 = points[0, row], points[1, row], points[2, row], points[3, row]
-    potential, largest = 0.0, p0 - p0
+    largest = p0 - p0
     for i in range(t * TILE, t * TILE + TILE):
         d0, d1, d2, d3 = points[0, i] - p0, points[1, i] - p1, points[2, i] - p2, points[3, i] - p3
         distance = ((d0 * d0 + d1 * d1) + d2 * d2) + d3 * d3
         distance = distance if is_first else min(distance, nearest[i])
         nearest[i] = distance
-        potential += weights[i] * distance
         largest = max(largest, distance)
-    return potential, largest
+    return add_products(weights, t * TILE, nearest, t * TILE), largest
 
 
-@njit(nogil=True, cache=True, fastmath=SUM)
+@njit(nogil=True, cache=True, fastmath=COMPARE)
 @no_type_check
-def _potential(points, weights, nearest, row, t):
-    """Return what a tile's potential would be with a new seed."""
+def _potential(points, weights, nearest, row, t, lowered):
+    """Return what a tile's potential would be with a new seed; `lowered` (TILE,) is scratch."""
     p0, p1, p2, p3 = points[0, row], points[1, row], points[2, row], points[3, row]
-    potential = 0.0
     for i in range(t * TILE, t * TILE + TILE):
         d0, d1, d2, d3 = points[0, i] - p0, points[1, i] - p1, points[2, i] - p2, points[3, i] - p3
         distance = ((d0 * d0 + d1 * d1) + d2 * d2) + d3 * d3
-        potential += weights[i] * min(distance, nearest[i])
-    return potential
+        lowered[i - t * TILE] = min(distance, nearest[i])
+    return add_products(weights, t * TILE, lowered, 0)
 
 
 @njit(nogil=True, cache=True, fastmath=COMPARE)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from gpu_kmeans.backends import descent_kernels, kernels, order_kernels, whole_kernels
-from gpu_kmeans.backends.kernels import TILE
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.backends.threads import parallel, sharers
+from gpu_kmeans.backends.tile_vectors import TILE
 
 CHUNK_TILES = 256  # 16 thousand points: some 0.1 ms of work, above the price of taking it up
 FEWEST_TILES = 512  # of whole numbers, for one thread; they go four times as fast

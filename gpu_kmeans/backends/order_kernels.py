@@ -10,7 +10,8 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from gpu_kmeans.backends.kernels import SUPER, TILE
+from gpu_kmeans.backends.kernels import SUPER
+from gpu_kmeans.backends.tile_vectors import TILE
 
 DEPTH = 64  # of the halving
 

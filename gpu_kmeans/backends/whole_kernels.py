@@ -12,7 +12,7 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from gpu_kmeans.backends.kernels import COLUMNS, DETAIL_COLUMNS, SUM, SUPER
+from gpu_kmeans.backends.kernels import COLUMNS, COMPARE, DETAIL_COLUMNS, SUPER
 from gpu_kmeans.backends.tile_vectors import (
     BLOCK,
     FAR,
@@ -29,6 +29,7 @@ from gpu_kmeans.backends.tile_vectors import (
     undominated,
 )
 
+SUM = COMPARE | {"reassoc"}  # any order of adding up whole numbers below 2^53 gives the same
 LIGHT_BITS = 15  # of a weight's lower part
 MOST_WEIGHT = (1 << 2 * LIGHT_BITS) - 1
 MOST_COORDINATE = 4096  # of a point and a centroid, either side of 0
