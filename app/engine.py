@@ -145,6 +145,8 @@ class Engine:
     async def stay_ready(self) -> None:
         """Warm up, and again whenever it is not ready any more, until cancelled."""
         while True:
+            for lane in self._lanes:
+                lane.look(_LOOK_EVERY_S)
             try:
                 if not self.is_ready:
                     await self.warm_up()

@@ -6,7 +6,8 @@ is a process; the first, which large pictures get, has its memory here.
 
 A process that dies under a job is replaced and the job tried again, up to three times in all, since
 the death may have had nothing to do with it. One that does not even come up has nothing to do with
-the job, which is then computed here. `app.lane_process` is the other side and says what is spoken.
+the job, which is then computed here. One that goes on with what nobody wants any more is killed.
+`app.lane_process` is the other side and says what is spoken.
 """
 
 import pickle
@@ -26,6 +27,7 @@ __all__ = ["Lane", "LaneProcess", "OwnLane", "UnwantedError"]
 MODULE = "app.lane_process"
 _KEPT = ("HOME", "NUMBA_CACHE_DIR", "NUMBA_CPU_FEATURES", "NUMBA_CPU_NAME")  # of kernels
 _LOOK_EVERY_MS = 50
+_PATIENCE_S = 10.0  # with a job that nobody wants and that does not end
 _TRIES = 3  # to compute a job, as on a cluster, and to start a process
 
 IsWanted = Callable[[], bool]
@@ -55,6 +57,10 @@ class Lane(Protocol):
         """Get ready, without waiting for it. Never raises."""
         ...
 
+    def look(self, seconds: float) -> None:
+        """Look after what was started, once in so many seconds. Never raises."""
+        ...
+
     def close(self) -> None:
         """End what was started. Never raises."""
         ...
@@ -82,6 +88,9 @@ class OwnLane:
     def start(self) -> None:
         """Do nothing: it is here."""
 
+    def look(self, seconds: float) -> None:
+        """Do nothing: a thread cannot be ended."""
+
     def close(self) -> None:
         """Do nothing: it stays."""
 
@@ -97,11 +106,22 @@ class LaneProcess:
     niceness: int = 0
     _process: "_Process | None" = field(default=None, repr=False)
     _is_closed: bool = False
+    _is_wanted: IsWanted | None = None  # of the job in hand
+    _unwanted_s: float = 0.0
 
     def run(
         self, job: Job[Any], device: torch.device, backend: str, n_threads: int, is_wanted: IsWanted
     ) -> Any:
         """Let it compute, again if it dies; compute here if no process comes up."""
+        self._is_wanted = is_wanted
+        try:
+            return self._run(job, device, backend, n_threads, is_wanted)
+        finally:
+            self._is_wanted, self._unwanted_s = None, 0.0
+
+    def _run(
+        self, job: Job[Any], device: torch.device, backend: str, n_threads: int, is_wanted: IsWanted
+    ) -> Any:
         travelling = replace(job, on_progress=None)  # type: ignore[type-var] # which stays here
         content = pickle.dumps((travelling, str(device), backend, n_threads), protocol=5)
         deaths = 0
@@ -111,6 +131,8 @@ class LaneProcess:
             except ProcessDiedError:
                 deaths += 1
                 self._end()
+                if not is_wanted():
+                    raise UnwantedError from None
                 continue
             if error is not None:
                 raise error
@@ -140,6 +162,15 @@ class LaneProcess:
         if not self._is_closed:
             self._process = self._process or _Process(self.niceness)
 
+    def look(self, seconds: float) -> None:
+        """Kill a process that has gone on for long with what nobody wants."""
+        process, is_wanted = self._process, self._is_wanted
+        if process is None or is_wanted is None or is_wanted():
+            return
+        self._unwanted_s += seconds
+        if self._unwanted_s > _PATIENCE_S:
+            process.kill()
+
     def close(self) -> None:
         """End the process, if there is one, and start no other."""
         self._is_closed = True
@@ -155,6 +186,10 @@ class _Process(PipedProcess):
     def __init__(self, niceness: int) -> None:
         super().__init__(MODULE, niceness, kept=_KEPT)
         self._is_up = False
+
+    def kill(self) -> None:
+        """Kill it; whoever waits for it learns that it died."""
+        self._popen.kill()
 
     @property
     def is_dead(self) -> bool:

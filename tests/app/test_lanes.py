@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from app.pipes import LENGTH
 from gpu_kmeans import OptionError
 
 CPU = torch.device("cpu")
+PATIENCE_S = 60  # how long a test that would otherwise hang waits before it fails
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +88,32 @@ def test_a_job_that_kills_its_process_again_and_again_is_given_up(photo):
     job = QuantizeJob(pixels=np.tile(photo, (8, 8, 1)), options={"k": 256, "refine": 2})
 
     def kill_it():
-        kill(lane)
+        if lane._process is not None:
+            kill(lane)
         return True
 
     with pytest.raises(DeviceUnavailable, match="again and again"):
         run(lane, job, kill_it)
 
     lane.close()
+
+
+@pytest.mark.parametrize("rows", [1, 40])  # the latter more than a pipe takes
+def test_a_process_that_hangs_is_killed_once_nobody_wants_its_job(lane, photo, rows):
+    job = QuantizeJob(pixels=np.tile(photo, (rows, 1, 1)), options={"k": 4})
+    assert run(lane, job).k == 4
+    os.kill(lane._process._popen.pid, signal.SIGSTOP)
+
+    with ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(run, lane, job, bool)
+        wait_until(lambda: lane._is_wanted is not None)
+        lane.look(5.0)
+        assert not hung.done()
+        lane.look(6.0)
+        with pytest.raises(UnwantedError):
+            hung.result(PATIENCE_S)
+
+    assert run(lane, job).k == 4
 
 
 def test_where_no_process_comes_up_a_job_is_computed_here(photo, monkeypatch):
