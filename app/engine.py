@@ -96,6 +96,11 @@ class Engine:
         """It is warm, and the last jobs have not all failed by a defect."""
         return self._is_warm and self._n_defects < _MOST_DEFECTS
 
+    @property
+    def deaths(self) -> int:
+        """How many processes that compute beside this one have died or were killed at work."""
+        return sum(lane.deaths for lane in self._lanes if isinstance(lane, LaneProcess))
+
     async def submit(self, job: Job[Result]) -> Outcome[Result]:
         """Compute a job by itself, as soon as a thread is free, with all processors.
 

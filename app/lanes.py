@@ -101,9 +101,11 @@ class LaneProcess:
 
     Attributes:
         niceness: Its own.
+        deaths: How many died at work.
     """
 
     niceness: int = 0
+    deaths: int = 0
     _process: "_Process | None" = field(default=None, repr=False)
     _is_closed: bool = False
     _is_wanted: IsWanted | None = None  # of the job in hand
@@ -130,6 +132,7 @@ class LaneProcess:
                 result, error = process.ask(content, is_wanted)
             except ProcessDiedError:
                 deaths += 1
+                self.deaths += 1
                 self._end()
                 if not is_wanted():
                     raise UnwantedError from None

@@ -190,4 +190,5 @@ def _read_numbers(
         "device_memory_bytes": engine.memory_bytes() if engine else 0,
         "device_out_of_memory_total": engine.out_of_memory if engine else 0,
         "jobs_moved_to_cpu_total": engine.moved_to_cpu if engine else 0,
+        "engine_process_deaths_total": engine.deaths if engine else 0,
     }

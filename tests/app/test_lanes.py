@@ -95,6 +95,7 @@ def test_a_job_that_kills_its_process_again_and_again_is_given_up(photo):
     with pytest.raises(DeviceUnavailable, match="again and again"):
         run(lane, job, kill_it)
 
+    assert lane.deaths == 3
     lane.close()
 
 
@@ -151,6 +152,7 @@ def test_an_engine_uses_its_lanes_the_first_one_first(photo):
     assert engine.is_ready
     assert isinstance(found[2], BadParameter)
     assert [one.result.k for one in (found[0], found[1], found[3])] == [3, 4, 5]
+    assert engine.deaths == 0
     process = engine._lanes[1]._process._popen
     engine.close()
     wait_until(lambda: process.poll() is not None)

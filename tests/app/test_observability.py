@@ -46,6 +46,7 @@ def test_an_answer_is_counted_by_route_status_and_stage(client):
         "gpu_kmeans_pixels_in_flight",
         "gpu_kmeans_batch_pixels_bucket",
         "gpu_kmeans_decoder_kills_total",
+        "gpu_kmeans_engine_process_deaths_total",
         "gpu_kmeans_result_cache_hits_total",
         "gpu_kmeans_device_memory_bytes",
         "gpu_kmeans_device_out_of_memory_total",
