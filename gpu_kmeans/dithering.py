@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpu_kmeans.backends import Backend, moment_kernels
+from gpu_kmeans.backends import Backend
 from gpu_kmeans.color import GRID
 from gpu_kmeans.histogram import Histogram
 from gpu_kmeans.metrics import premultiplied
@@ -174,6 +174,8 @@ def adapt_palette(
     Returns:
         The palette; entries that meet are merged. Never raises.
     """
+    from gpu_kmeans.backends.moment_kernels import relax
+
     plane, placed = histogram.inverse.reshape(histogram.shape[:2]), histogram.features(space)
     fixed = palette.keep(torch.arange(len(palette.colors)) < kept)
     for enough in MORE if len(palette.colors) > FEW_ENTRIES else FEW:
@@ -187,7 +189,7 @@ def adapt_palette(
         found = engine.blurred_moments(features, inverse, indices, len(entries))
         meetings, sums = (moments.cpu().double().numpy() for moments in found)
         moved = entries.cpu().double().numpy()
-        moment_kernels.relax(moved, meetings, sums, kept, BEYOND, GRID)
+        relax(moved, meetings, sums, kept, BEYOND, GRID)
         palette = fixed.joined(
             Palette.from_features(torch.from_numpy(moved[kept:]).to(entries.device), space)
         )
