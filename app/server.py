@@ -68,7 +68,7 @@ def serve(app: FastAPI, settings: Settings) -> None:
         app,
         host=settings.host,
         port=settings.port,
-        loop="uvloop",  # the one that is tested, whatever else is installed
+        loop="asyncio",  # the one that is tested, whatever else is installed
         http=guarded(_receipt_limits(settings), app.state.metrics.refused),
         ws="none",
         backlog=_ACCEPTED_AT_ONCE,

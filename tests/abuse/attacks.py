@@ -212,14 +212,14 @@ def hung_decoder(victim):
 
 
 def killed_decoders(victim):
-    return _answers_while_killed(victim, victim.decoders, every_s=1.0)
+    return _answers_while_killed(victim, victim.decoders, 80, every_s=1.0)
 
 
 def killed_lanes(victim):
-    return _answers_while_killed(victim, victim.lanes, every_s=2.5)  # it takes one to start
+    return _answers_while_killed(victim, victim.lanes, 400, every_s=2.5)  # it takes one to start
 
 
-def _answers_while_killed(victim, processes, every_s):
+def _answers_while_killed(victim, processes, n_pictures, every_s):
     stop = threading.Event()
 
     def kill():
@@ -231,7 +231,7 @@ def _answers_while_killed(victim, processes, every_s):
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        return victim.post_all([encoded(photo(seed=i)) for i in range(80)], parallel=4)
+        return victim.post_all([encoded(photo(seed=i)) for i in range(n_pictures)], parallel=4)
     finally:
         stop.set()
         killer.join()
