@@ -18,7 +18,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
@@ -30,7 +30,7 @@ from app.device import enter_stream, make_room, to_device
 from app.errors import DeviceUnavailable, OutOfMemory, ServiceError
 from app.first_jobs import something_small
 from app.jobs import Job, OnProgress, Outcome, QuantizeJob, on_host, public_errors
-from app.lanes import Lane, LaneProcess, OwnLane, UnwantedError
+from app.lanes import Lane, LaneProcess, OwnLane, UnwantedError, end_if_unwanted
 from gpu_kmeans import quantize_batch
 from gpu_kmeans.backends import backend_for
 
@@ -79,8 +79,9 @@ class Engine:
         threads = _GPU_LANES if on_gpu else self._n_processors
         self.lanes = processes + 1 if processes else threads
         nice = os.getpriority(os.PRIO_PROCESS, 0) + niceness
-        beside = [LaneProcess(nice) for _ in range(processes)]
-        self._lanes: list[Lane] = [*(OwnLane() for _ in range(self.lanes - processes)), *beside]
+        self._beside = [LaneProcess(nice) for _ in range(processes)]
+        own = [OwnLane() for _ in range(self.lanes - processes)]
+        self._lanes: list[Lane] = [*own, *self._beside]
         self._free: queue.PriorityQueue[int] = queue.PriorityQueue()  # the first ones first
         for i in range(self.lanes):
             self._free.put(i)
@@ -99,7 +100,7 @@ class Engine:
     @property
     def deaths(self) -> int:
         """How many processes that compute beside this one have died or were killed at work."""
-        return sum(lane.deaths for lane in self._lanes if isinstance(lane, LaneProcess))
+        return sum(lane.deaths for lane in self._beside)
 
     async def submit(self, job: Job[Result]) -> Outcome[Result]:
         """Compute a job by itself, as soon as a thread is free, with all processors.
@@ -129,14 +130,13 @@ class Engine:
 
     async def warm_up(self) -> None:
         """Compute something small, so that nobody waits for compilation, then be ready."""
-        for lane in self._lanes:
+        for lane in self._beside:
             lane.start()
         for job in something_small(self._device):
             await self.submit(job)
         loop = asyncio.get_running_loop()
-        beside = [lane for lane in self._lanes if isinstance(lane, LaneProcess)]
         await asyncio.gather(
-            *(loop.run_in_executor(self._threads, self._warm_up, lane) for lane in beside)
+            *(loop.run_in_executor(self._threads, self._warm_up, lane) for lane in self._beside)
         )
         gc.collect()
         gc.freeze()  # what is there now stays: a later collection, which holds everyone, is short
@@ -150,7 +150,7 @@ class Engine:
     async def stay_ready(self) -> None:
         """Warm up, and again whenever it is not ready any more, until cancelled."""
         while True:
-            for lane in self._lanes:
+            for lane in self._beside:
                 lane.look(_LOOK_EVERY_S)
             try:
                 if not self.is_ready:
@@ -166,7 +166,7 @@ class Engine:
     def close(self) -> None:
         """End the threads once the jobs in hand are done, without waiting for that."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for lane in self._lanes:
+        for lane in self._beside:
             lane.close()
 
     def _compute(
@@ -204,7 +204,7 @@ class Engine:
     def _run_together(self, tickets: Sequence[Ticket[Job[Any]]]) -> list[Outcome[Any]]:
         started_at = time.perf_counter()
         jobs = [cast("QuantizeJob", ticket.job) for ticket in tickets]
-        hooks = [_end_if_unwanted(ticket) for ticket in tickets]
+        hooks = [end_if_unwanted(ticket.job, _wanted(ticket)) for ticket in tickets]
         images = quantize_batch(
             [to_device(job.pixels, self._device) for job in jobs],
             backend=self.backend,
@@ -262,7 +262,7 @@ class Engine:
         n_threads = max(1, round(share * self._n_processors))
 
         def run(device: torch.device, backend: str) -> tuple[torch.device, str, Result]:
-            found = lane.run(ticket.job, device, backend, n_threads, lambda: ticket.is_wanted)
+            found = lane.run(ticket.job, device, backend, n_threads, _wanted(ticket))
             return device, backend, found
 
         try:
@@ -288,17 +288,8 @@ def _enter(device: torch.device, niceness: int) -> None:
     enter_stream(device)
 
 
-def _end_if_unwanted(ticket: Ticket[Job[Any]]) -> OnProgress:
-    """Make the hook that ends a computation nobody waits for."""
-    on_progress: OnProgress | None = getattr(ticket.job, "on_progress", None)
-
-    def hook(share: float) -> None:
-        if not ticket.is_wanted:
-            raise UnwantedError
-        if on_progress:
-            on_progress(share)
-
-    return hook
+def _wanted(ticket: Ticket[Job[Any]]) -> Callable[[], bool]:
+    return lambda: ticket.is_wanted
 
 
 def _tell_all(hooks: Sequence[OnProgress], share: float) -> None:

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 import torch
 
 from app.errors import DeviceUnavailable
-from app.jobs import Job
+from app.jobs import Job, OnProgress
 from app.pipes import LENGTH, PipedProcess, ProcessDiedError
 
-__all__ = ["Lane", "LaneProcess", "OwnLane", "UnwantedError"]
+__all__ = ["Lane", "LaneProcess", "OwnLane", "UnwantedError", "end_if_unwanted"]
 
 MODULE = "app.lane_process"
 _KEPT = ("HOME", "NUMBA_CACHE_DIR", "NUMBA_CPU_FEATURES", "NUMBA_CPU_NAME")  # of kernels
@@ -53,17 +53,21 @@ class Lane(Protocol):
         """
         ...
 
-    def start(self) -> None:
-        """Get ready, without waiting for it. Never raises."""
-        ...
 
-    def look(self, seconds: float) -> None:
-        """Look after what was started, once in so many seconds. Never raises."""
-        ...
+def end_if_unwanted(job: Job[Any], is_wanted: IsWanted) -> OnProgress:
+    """Make the hook that ends a job nobody waits for, and goes on to the job's own. Never raises.
 
-    def close(self) -> None:
-        """End what was started. Never raises."""
-        ...
+    What it makes raises UnwantedError.
+    """
+    on_progress: OnProgress | None = getattr(job, "on_progress", None)
+
+    def hook(share: float) -> None:
+        if not is_wanted():
+            raise UnwantedError
+        if on_progress:
+            on_progress(share)
+
+    return hook
 
 
 class OwnLane:
@@ -75,24 +79,8 @@ class OwnLane:
         """Compute; the job's own hook is told how far it is."""
         if device.type == "cpu":
             torch.set_num_threads(n_threads)  # of this thread
-        on_progress: Callable[[float], None] | None = getattr(job, "on_progress", None)
-
-        def hook(share: float) -> None:
-            if not is_wanted():
-                raise UnwantedError
-            if on_progress:
-                on_progress(share)
-
-        return replace(job, on_progress=hook).run(device, backend)  # type: ignore[type-var]
-
-    def start(self) -> None:
-        """Do nothing: it is here."""
-
-    def look(self, seconds: float) -> None:
-        """Do nothing: a thread cannot be ended."""
-
-    def close(self) -> None:
-        """Do nothing: it stays."""
+        watched = replace(job, on_progress=end_if_unwanted(job, is_wanted))  # type: ignore[type-var]
+        return watched.run(device, backend)
 
 
 @dataclass(slots=True)

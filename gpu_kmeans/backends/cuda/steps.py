@@ -16,7 +16,7 @@ LARGEST = tl.constexpr(GRID)
 
 # What follows a pass.
 NOTHING = tl.constexpr(0)
-DESCEND = tl.constexpr(1)  # move, and stop by the rule of `lloyd.descend`
+DESCEND = tl.constexpr(1)  # move, and stop by the rule of `descent.descend`
 SETTLE = tl.constexpr(2)  # move, and stop by the rule of `Backend.settle`
 SPLIT = tl.constexpr(3)  # `refinement.split_widest`
 DROP = tl.constexpr(4)  # `refinement._drop_least_useful`

@@ -33,7 +33,7 @@ EXACT = {"enable_fp_fusion": False}  # rounding is part of the answer: no fused 
 
 
 class TileWalk:
-    """The contract of `gpu_kmeans.backends.Walk`; every tensor is on the device.
+    """The contract of `gpu_kmeans.backends.abilities.Walk`; every tensor is on the device.
 
     Args:
         problems: Integral ones, of up to four dimensions, laid out in tiles.

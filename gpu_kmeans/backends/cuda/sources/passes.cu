@@ -60,7 +60,7 @@ template <int D> DEVICE double move(const Problem &of, bool is_beyond) {
     return (double)shift;
 }
 
-// `gpu_kmeans.lloyd.descend`, one iteration.
+// `gpu_kmeans.descent.descend`, one iteration.
 template <int D> DEVICE void descend_step(const Problem &of, double cost, bool is_beyond) {
     SHARED int lonely;
     if (thread_index() == 0) lonely = 0;
