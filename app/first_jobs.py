@@ -20,13 +20,16 @@ _USUAL: tuple[dict[str, Any], ...] = (  # each with kernels of its own, 4 to 14 
 
 
 def something_small(device: torch.device) -> Iterator[Job[Any]]:
-    """Give jobs that need every kernel which a usual request on the device does. Never raises."""
-    pixels = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
-    for picture in (pixels, np.concatenate([pixels, pixels[..., :1]], axis=-1)):
+    """Give jobs that need every kernel which a usual request on the device does. Never raises.
+
+    The picture has as many colours as a photograph: they are merged for the search, and threads
+    share them.
+    """
+    noise = np.random.default_rng(0).integers(0, 255, (192, 192, 4)).astype(np.uint8)
+    for picture in (noise[..., :3].copy(), noise):
         for options in _USUAL:
             yield QuantizeJob(pixels=picture, options={"k": 8, **options})
         if device.type == "cuda":  # a kernel is compiled for each width of palettes
-            rich = np.random.default_rng(0).integers(0, 255, picture.shape).astype(np.uint8)
             for k in _WIDTHS:
-                yield QuantizeJob(pixels=rich, options={"k": k})
-    yield ClusterJob(points=pixels[0, :9] / 2, k=2)
+                yield QuantizeJob(pixels=picture, options={"k": k})
+    yield ClusterJob(points=noise[0, :9, :3] / 2, k=2)

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -205,6 +206,45 @@ def test_who_is_ready_has_compiled_what_is_asked_for_by_default(engine, monkeypa
     assert channels == {3, 4}
     assert any(job.options.get("curve") for job in pictures)
     assert any(isinstance(job, ClusterJob) for job in computed)
+
+
+def test_a_photograph_needs_no_kernel_that_was_not_there_when_ready():
+    """In a process of its own, where nothing is loaded yet; each kernel knows what it has."""
+    program = """
+import asyncio, sys
+import numpy as np
+from sklearn.datasets import load_sample_image
+from app.engine import Engine
+from app.jobs import QuantizeJob
+from app.options import CompressOptions
+from app.preferences import preferred
+
+def there():
+    kernels = [vars(m) for name, m in list(sys.modules.items()) if name.startswith("gpu_kmeans.")]
+    found = {id(f): f for names in kernels for f in names.values() if hasattr(f, "signatures")}
+    return {(f.py_func.__name__, s) for f in found.values() for s in f.signatures}
+
+async def main():
+    engine = Engine()
+    await engine.warm_up()
+    ready = there()
+    photo = np.ascontiguousarray(load_sample_image("china.jpg"))
+    clear = np.dstack([photo, photo[..., :1]])
+    wishes = [{}, preferred(CompressOptions()), preferred(CompressOptions(prefer="bytes"))]
+    for pixels in (photo, clear):
+        for wish in wishes:
+            options = {"k": 64, "curve": True, **wish}
+            await engine.submit(QuantizeJob(pixels=pixels, options=options))
+    print(len(ready) > 20, sorted({name for name, _ in there() - ready}))
+    engine.close()
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+
+    assert done.stdout == "True []\n"
 
 
 def test_a_result_is_the_same_with_any_share_of_the_processors(engine, photo):
