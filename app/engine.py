@@ -83,8 +83,9 @@ class Engine:
         own = [OwnLane() for _ in range(self.lanes - processes)]
         self._lanes: list[Lane] = [*own, *self._beside]
         self._free: queue.PriorityQueue[int] = queue.PriorityQueue()  # the first ones first
-        for i in range(self.lanes):
-            self._free.put(i)
+        for place in range(len(own)):
+            self._free.put(place)
+        self._cold = list(range(len(own), self.lanes))  # which take no job yet
         self.max_batch_jobs = _MOST_JOBS if on_gpu else 1  # threads, not batches, fill processors
         self._threads = ThreadPoolExecutor(
             self.lanes, "engine", initializer=_enter, initargs=(self._device, niceness)
@@ -129,23 +130,28 @@ class Engine:
         return await loop.run_in_executor(self._threads, self._compute, tickets, share)
 
     async def warm_up(self) -> None:
-        """Compute something small, so that nobody waits for compilation, then be ready."""
+        """Compute something small, so that nobody waits for compilation, then be ready.
+
+        Processes beside this one join when they have done so too.
+        """
         for lane in self._beside:
             lane.start()
         for job in something_small(self._device):
             await self.submit(job)
-        loop = asyncio.get_running_loop()
-        await asyncio.gather(
-            *(loop.run_in_executor(self._threads, self._warm_up, lane) for lane in self._beside)
-        )
         gc.collect()
         gc.freeze()  # what is there now stays: a later collection, which holds everyone, is short
         self._is_warm, self._n_defects = True, 0
         _log.info("ready: %s on %s", self.backend, self.device)
+        loop = asyncio.get_running_loop()
+        joining = [loop.run_in_executor(self._threads, self._join, place) for place in self._cold]
+        await asyncio.gather(*joining)
 
-    def _warm_up(self, lane: Lane) -> None:
+    def _join(self, place: int) -> None:
+        """Warm a lane up; from then on it takes jobs."""
         for job in something_small(self._device):
-            lane.run(job, self._device, self.backend, 1, lambda: True)
+            self._lanes[place].run(job, self._device, self.backend, 1, lambda: True)
+        self._cold.remove(place)
+        self._free.put(place)
 
     async def stay_ready(self) -> None:
         """Warm up, and again whenever it is not ready any more, until cancelled."""
@@ -153,7 +159,7 @@ class Engine:
             for lane in self._beside:
                 lane.look(_LOOK_EVERY_S)
             try:
-                if not self.is_ready:
+                if not self.is_ready or self._cold:
                     await self.warm_up()
             except Exception:  # noqa: BLE001 - whatever it is, the service is not ready
                 _log.exception("the engine does not compute")
