@@ -6,6 +6,7 @@ rounds, in each of which every method has its turn, so that a busy moment of the
 alike; the first fit counts only where a method is so slow that no other follows.
 """
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -166,6 +167,7 @@ def _serve(name: str, pipe: Connection) -> None:
 
 
 def _fit_here(method: Any, data: Any, k: int, seed: int) -> tuple[float, Outcome, int]:
+    gc.collect()  # else what is garbage by now may be freed during the fit, and lessen its growth
     before = _reset_peak()
     start = time.perf_counter()
     answer = method.fit(data, k, seed)
