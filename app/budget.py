@@ -2,7 +2,7 @@
 
 Bytes rise with k, about as its square root. The search weighs files that were written quickly,
 corrected by what thorough writing saved on the first of them; what it finds is written thoroughly,
-and where that does not fit after all, with a few colours less.
+and where that does not fit after all, with a few colours less; where it leaves room, with more.
 """
 
 import math
@@ -64,11 +64,27 @@ class Budget(Generic[T]):
             quick, thorough = await self.write(k, QUICK), await self.write(k, self.effort)
             saving = thorough.n_bytes / quick.n_bytes
         k = await self._search(least, most, k, saving)
-        while True:
-            found = await self.write(k, self.effort)
-            if found.n_bytes <= self.max_bytes or k <= least:
-                return found
+        found = await self.write(k, self.effort)
+        if found.n_bytes <= self.max_bytes:
+            return await self._grow(found, k, most)
+        while found.n_bytes > self.max_bytes and k > least:
             k = max(least, k - max(1, k // 32))
+            found = await self.write(k, self.effort)
+        return found
+
+    async def _grow(self, found: Weighed[T], k: int, most: int) -> Weighed[T]:
+        """Take more colours for as long as they are likely to fit, and do."""
+        while self.effort > QUICK and found.n_bytes < CLOSE * self.max_bytes:
+            room = math.log2(self.max_bytes / found.n_bytes) / _BYTES_OCTAVES
+            likely = k * 2.0**room
+            if k == most or likely < k + 0.5:
+                break
+            k = min(most, max(k + 1, int(likely)))
+            larger = await self.write(k, self.effort)
+            if larger.n_bytes > self.max_bytes:
+                break
+            found = larger
+        return found
 
     async def _search(self, least: int, most: int, first: int, saving: float) -> int:
         """Find about the largest k whose file, written quickly, seems to fit."""

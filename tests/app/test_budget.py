@@ -45,6 +45,21 @@ def test_what_is_found_fits_and_one_per_cent_more_would_not(power, max_bytes, ef
         assert k == most or is_close or weight(k + max(1, k // 32), effort) > max_bytes
 
 
+def test_room_that_thorough_writing_leaves_is_given_to_more_colours():
+    """Where it saves more of k colours than of those the search began with."""
+
+    async def write(k, effort):
+        return Weighed(made=k, n_bytes=int(1000 * k**0.5 * (0.7 if effort > 1 and k < 50 else 1)))
+
+    async def spend(max_bytes):
+        return await Budget(max_bytes=max_bytes, effort=6, write=write).spend(1, 256, 10_000)
+
+    found = asyncio.run(spend(4000))
+
+    assert found.made == 32
+    assert asyncio.run(write(33, 6)).n_bytes > 4000
+
+
 @pytest.mark.parametrize("image_format", ["png", "webp", "gif"])
 def test_the_file_fits_into_the_bytes_and_nearly_fills_them(client, photo_png, image_format):
     whole = compress(client, photo_png, k=256, format=image_format)["image"]["bytes"]
