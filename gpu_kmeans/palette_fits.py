@@ -21,8 +21,8 @@ from gpu_kmeans.drawing import draw, draw_as_it_is, given_palette, nearest_entri
 from gpu_kmeans.errors import OptionError
 from gpu_kmeans.histogram import Histogram, coarse_points, coarsen_together
 from gpu_kmeans.lloyd import Fit
-from gpu_kmeans.nearest import nearest_rows
-from gpu_kmeans.palette import Palette, opaque_colors, sort_key
+from gpu_kmeans.opacity import settle_opaque
+from gpu_kmeans.palette import Palette, sort_key
 from gpu_kmeans.progress import Progress, part_of
 from gpu_kmeans.quantize_options import QuantizeOptions
 from gpu_kmeans.quantized_image import QuantizedImage
@@ -224,35 +224,8 @@ def _settled(
             space=options.space, dither=options.dither, method=options.dither_method, kept=fixed,
         )  # fmt: skip
     if palette.colors.shape[1] == 4:  # noqa: PLR2004
-        palette = _with_opaque(engine, histogram, palette, options.space, kept=kept)
+        palette = settle_opaque(engine, histogram, palette, options.space, kept=kept)
     return palette.sorted(kept) if options.solid else palette
-
-
-def _with_opaque(
-    engine: Backend, histogram: Histogram, palette: Palette, space: str, *, kept: int
-) -> Palette:
-    """Make opaque what serves opaque colours for the most part, so that none will shine through.
-
-    A mean of opaque colours and of some that are not quite is not quite opaque itself. Where there
-    are opaque colours, one entry is opaque in any case; the first `kept` stay as they are.
-    """
-    is_opaque = opaque_colors(histogram.colors)
-    computed = torch.arange(len(palette.colors), device=is_opaque.device) >= kept
-    if not bool(is_opaque.any()) or not bool(computed.any()):
-        return palette
-    features = histogram.features(space)
-    labels = nearest_rows(engine, features, palette.to_features(space))
-    counts, size = histogram.counts.double(), len(palette.colors)
-    masses = torch.bincount(labels, counts, size)
-    solid = torch.bincount(labels, counts * is_opaque, size) * computed
-    becomes = (solid > 0) & (2 * solid >= masses)
-    if not bool((becomes | palette.is_opaque).any()):
-        solid = solid + computed  # of nothing but reserved ones, the first computed one
-        becomes[(solid == solid.max()).nonzero()[0]] = True
-    colors, centroids = palette.colors.clone(), palette.centroids.clone()
-    colors[becomes, 3], centroids[becomes, 3] = 255, 255.0
-    changed = Palette(colors=colors, centroids=centroids)
-    return palette.keep(~computed).joined(changed.keep(computed).sorted())
 
 
 def _round_to_8_bits(

@@ -85,6 +85,30 @@ def test_no_opaque_pixel_ever_shines_through(pixels, k, dither):
     assert is_alone or (returned[pixels[..., 3] == 255, 3] == 255).all()
 
 
+def fading_discs(side=48, rows=3, columns=4):
+    """Discs of a hue each that fade out; only about their middles are they opaque."""
+    y, x = np.mgrid[: rows * side, : columns * side]
+    radius = np.hypot(y % side - side / 2, x % side - side / 2)
+    alpha = np.clip(290 - 290 * (radius / (side / 2)) ** 2, 0, 255)
+    hues = (y // side * columns + x // side) / (rows * columns)
+    shades = np.abs((hues[..., None] + [0, 1 / 3, 2 / 3]) % 1 * 6 - 3) - 1
+    return np.dstack([255 * shades.clip(0, 1), alpha]).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("dither", [0.0, 0.7])
+@pytest.mark.parametrize("space", ["rgb", "oklab"])
+def test_what_is_opaque_in_the_middle_of_what_is_not_keeps_its_colour(space, dither):
+    pixels = fading_discs()
+    is_opaque = pixels[..., 3] == 255
+
+    returned = quantize(pixels, 40, space=space, dither=dither).to_pixels()
+
+    off = np.abs(returned[is_opaque].astype(int) - pixels[is_opaque])
+    assert 0 < is_opaque.mean() < 0.15
+    assert off.max(axis=1).mean() < 24
+    assert (returned[is_opaque, 3] == 255).all()
+
+
 def test_opaque_pixels_go_to_opaque_entries_of_a_given_palette():
     palette = np.array([[0, 0, 0, 255], [255, 255, 255, 255], [120, 110, 100, 250]], np.uint8)
     pixels = sticker()
