@@ -6,7 +6,7 @@ these colours to end far away.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gpu_kmeans.backends import Backend
@@ -40,27 +40,51 @@ def settle_opaque(
     computed = torch.arange(len(palette.colors), device=is_opaque.device) >= kept
     if not bool(is_opaque.any()) or not bool(computed.any()):
         return palette
-    features, entries = histogram.features(space), palette.to_features(space)
-    labels = nearest_rows(engine, features, entries)
-    counts, size = histogram.counts.double(), len(entries)
+    features = histogram.features(space)
+    labels = nearest_rows(engine, features, palette.to_features(space))
+    counts, size = histogram.counts.double(), len(palette.colors)
     masses = torch.bincount(labels, counts, size)
     solid = torch.bincount(labels, counts * is_opaque, size) * computed
     becomes = (solid > 0) & (2 * solid >= masses)
     if not bool((becomes | palette.is_opaque).any()):
-        solid = solid + computed  # of nothing but reserved ones, the first computed one
-        becomes[(solid == solid.max()).nonzero()[0]] = True
-
-    made = _made_opaque(palette, computed).to_features(space)
-    settled = (becomes | palette.is_opaque).nonzero()[:, 0]
-    targets = torch.where(becomes[:, None], made, entries)[settled]
-    own, weights = labels[is_opaque], counts[is_opaque]
-    elsewhere = targets[nearest_rows(engine, features[is_opaque], targets)]
-    stays = counts * _sq_distances(features, entries[labels])
-    changes = torch.bincount(labels, counts * _sq_distances(features, made[labels]) - stays, size)
-    leaves = weights * _sq_distances(features[is_opaque], elsewhere) - stays[is_opaque]
-    becomes |= (torch.bincount(own, leaves, size) > changes) & computed
+        most = solid + computed  # of nothing but reserved ones, the first computed one
+        becomes[(most == most.max()).nonzero()[0]] = True
+    mixed = (solid > 0) & ~becomes
+    if bool(mixed.any()):
+        served = mixed[labels]
+        becomes |= mixed & _is_cheaper_opaque(
+            engine, features[served], labels[served], counts[served],
+            is_opaque=is_opaque[served], palette=palette, becomes=becomes, space=space,
+        )  # fmt: skip
     changed = _made_opaque(palette, becomes)
     return changed.keep(~computed).joined(changed.keep(computed).sorted())
+
+
+def _is_cheaper_opaque(
+    engine: Backend,
+    features: Float[Tensor, "n 4"],
+    labels: Int[Tensor, " n"],
+    counts: Float[Tensor, " n"],
+    *,
+    is_opaque: Bool[Tensor, " n"],
+    palette: Palette,
+    becomes: Bool[Tensor, " k"],
+    space: str,
+) -> Bool[Tensor, " k"]:
+    """Compare what colours lose if their entry is made opaque, and if only the opaque ones leave.
+
+    `becomes` says which entries are made opaque besides those that are: to these they may go.
+    """
+    entries, everywhere = palette.to_features(space), torch.ones_like(becomes)
+    made = _made_opaque(palette, everywhere).to_features(space)
+    targets = made[becomes | palette.is_opaque]
+    now = _sq_distances(features, entries[labels])
+    made_opaque = counts * (_sq_distances(features, made[labels]) - now)
+    leaving, now = features[is_opaque], now[is_opaque]
+    away = _sq_distances(leaving, targets[nearest_rows(engine, leaving, targets)])
+    left = counts[is_opaque] * (away - now)
+    size = len(becomes)
+    return torch.bincount(labels[is_opaque], left, size) > torch.bincount(labels, made_opaque, size)
 
 
 def _made_opaque(palette: Palette, rows: Tensor) -> Palette:

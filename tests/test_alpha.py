@@ -109,6 +109,18 @@ def test_what_is_opaque_in_the_middle_of_what_is_not_keeps_its_colour(space, dit
     assert (returned[is_opaque, 3] == 255).all()
 
 
+def test_an_entry_is_made_opaque_though_none_serves_opaque_colours_for_the_most_part():
+    pixels = np.full((20, 20, 4), [200, 60, 30, 250], np.uint8)
+    pixels[..., 2] += np.arange(20, dtype=np.uint8)
+    pixels[:3, :3, 3] = 255
+
+    returned = quantize(pixels, 2).to_pixels()
+
+    off = np.abs(returned.astype(int) - pixels).max()
+    assert (returned[:3, :3, 3] == 255).all()
+    assert off <= 16
+
+
 def test_opaque_pixels_go_to_opaque_entries_of_a_given_palette():
     palette = np.array([[0, 0, 0, 255], [255, 255, 255, 255], [120, 110, 100, 250]], np.uint8)
     pixels = sticker()

@@ -43,6 +43,7 @@ from gpu_kmeans.backends import (
     Accumulated,
     Problems,
     SearchPlan,
+    alpha_kernels,
     cell_kernels,
     diffusion_kernels,
     dither_kernels,
@@ -56,7 +57,7 @@ from gpu_kmeans.backends import (
 from gpu_kmeans.backends.descent_kernels import GOES_ON, LONELY, RESTS
 from gpu_kmeans.backends.layouts import Layout, four_rows
 from gpu_kmeans.backends.pixel_work import PixelWork, four_columns
-from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes
+from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes, spread_levels
 from gpu_kmeans.backends.threads import parallel
 from gpu_kmeans.histogram import FINEST_CELLS
 
@@ -106,28 +107,22 @@ class CpuBackend:
         result = (colors, counts, inverse)
         return cast("tuple[Tensor, Tensor, Tensor]", tuple(map(torch.from_numpy, result)))
 
-    def _histogram_with_alpha(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Count opaque pixels, mostly the many, by bitmap, and the others by sorting; merge.
-
-        Both come in Morton order of four channels, since the opaque ones' alpha is the same.
-        """
-        solid = pixels[:, 3] == 255  # noqa: PLR2004
-        if not bool(solid.any()):
-            return self._reference.histogram(pixels)
-        parts = [self.histogram(pixels[solid, :3]), self._reference.histogram(pixels[~solid])]
-        opaque = torch.nn.functional.pad(parts[0][0], (0, 1), value=255)
-        sets = [(opaque, *parts[0][1:]), parts[1]]
-        codes = [morton_codes(colors) for colors, _, _ in sets]
-        total = len(codes[0]) + len(codes[1])
-        colors = torch.empty(total, 4, dtype=torch.uint8)
-        counts = torch.empty(total, dtype=torch.int64)
-        inverse = torch.empty(len(pixels), dtype=torch.int32)
-        for mine, rows in ((0, solid), (1, ~solid)):
-            own_colors, own_counts, own_inverse = sets[mine]
-            rank = torch.arange(len(own_colors)) + torch.searchsorted(codes[1 - mine], codes[mine])
-            colors[rank], counts[rank] = own_colors, own_counts
-            inverse[rows] = rank.to(torch.int32)[own_inverse]
-        return colors, counts, inverse
+    @staticmethod
+    def _histogram_with_alpha(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sort the pixels' Morton codes, each with its place: equal ones are a colour."""
+        array, tables, keys = (
+            pixels.numpy(),
+            spread_levels(4).numpy(),
+            np.empty(len(pixels), np.uint64),
+        )
+        chunks = _pixel_chunks(len(array))
+        parallel(lambda rows: alpha_kernels.make_keys(array, tables, rows, keys), chunks)
+        keys.sort()
+        total = alpha_kernels.count_runs(keys)
+        colors, counts = np.empty((total, 4), np.uint8), np.empty(total, np.int64)
+        inverse = np.empty(len(array), np.int32)
+        alpha_kernels.list_runs(keys, array, colors, counts, inverse)
+        return torch.from_numpy(colors), torch.from_numpy(counts), torch.from_numpy(inverse)
 
     def sum_cells(
         self,
@@ -440,11 +435,7 @@ def _plan_arguments(problem: Problems, plan: SearchPlan) -> tuple[object, ...]:
 
 @functools.cache
 def _morton_tables() -> np.ndarray:
-    levels = torch.arange(256, dtype=torch.uint8)
-    zeros = torch.zeros(256, dtype=torch.uint8)
-    columns = [[levels, zeros, zeros], [zeros, levels, zeros], [zeros, zeros, levels]]
-    codes = [morton_codes(torch.stack(column, dim=1)) for column in columns]
-    return torch.stack(codes).to(torch.int32).numpy()
+    return spread_levels(3).to(torch.int32).numpy()
 
 
 def _pixel_chunks(n: int) -> list[tuple[int, int]]:

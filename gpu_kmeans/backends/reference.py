@@ -360,12 +360,12 @@ def morton_codes(pixels: UInt8[Tensor, "n c"]) -> Int[Tensor, " n"]:
     """
     c = pixels.shape[1]
     if pixels.device.type == "cpu":  # numpy, without torch's team of threads: see dithering.py
-        columns, spread = pixels.numpy().T, _spread_levels(c).numpy()
+        columns, spread = pixels.numpy().T, spread_levels(c).numpy()
         whole = spread[0][columns[0]]
         for column, table in zip(columns[1:], spread[1:], strict=True):
             whole |= table[column]
         return torch.from_numpy(whole)
-    tables = _spread_levels(c).to(pixels.device)
+    tables = spread_levels(c).to(pixels.device)
     codes = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
     for j in range(c):
         codes |= tables[j][pixels[:, j].long()]
@@ -373,8 +373,8 @@ def morton_codes(pixels: UInt8[Tensor, "n c"]) -> Int[Tensor, " n"]:
 
 
 @functools.cache
-def _spread_levels(c: int) -> Tensor:
-    """Return (c, 256) int64: what each level of each channel adds to a code."""
+def spread_levels(c: int) -> Tensor:
+    """Return (c, 256) int64: what each level of each channel adds to a code. Never raises."""
     levels = torch.arange(256)
     spread = torch.zeros_like(levels)
     for bit in range(8):
