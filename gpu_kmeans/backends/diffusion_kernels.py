@@ -10,9 +10,9 @@ import numpy as np
 from numba import njit
 
 from gpu_kmeans.backends import DIFFUSION_ROWS
-from gpu_kmeans.backends.entry_lists import list_candidates, rank_listed
-from gpu_kmeans.backends.instructions import LANES
+from gpu_kmeans.backends.entry_lists import list_candidates, new_work
 from gpu_kmeans.backends.sweep_vectors import KEEPS
+from gpu_kmeans.backends.vectors import name_listed
 from gpu_kmeans.backends.wave_vectors import (
     BEHIND,
     LATER,
@@ -74,10 +74,9 @@ def diffuse(
     misses, names = planes
     steps = -(-(w + LATER) // TURNED) * TURNED
     waves, state = np.empty((steps, PARTS, ROWS), np.int32), np.empty(STATE, np.int32)
-    passed, targets = np.empty((steps + LATER, 4), np.int32), np.zeros((3, ROWS), np.int32)
-    ranks = np.empty((ROWS, LANES), np.int32)
+    passed, targets = np.empty((steps + LATER, 4), np.int32), np.zeros((4, ROWS), np.int32)
     waves[w + LATER :, :NAME], waves[w + LATER :, NAME] = 0, KEEPS
-    is_flat = limits[3, 1] == 0
+    is_flat, k, listing = limits[3, 1] == 0, entries.shape[0], new_work(entries)
     for y in range(rows[0], rows[1], ROWS):
         if y % DIFFUSION_ROWS == 0:
             passed[:] = 0
@@ -88,17 +87,12 @@ def diffuse(
                 aim_wave(waves, step, state, passed, limits, grid, targets, 3)
             else:
                 aim_wave(waves, step, state, passed, limits, grid, targets, 4)
-            for lane in range(ROWS):
-                cell = targets[2, lane]
-                start = starts[np.uint64(cell)]
-                if start < 0:
-                    start = list_candidates(targets, lane, palette, grid[1], lists, used)
-                    starts[cell] = start
-                rank_listed(start, targets, lane, lists, ranks)
+            while name_listed(starts, lists, targets) < 0:
+                list_candidates(targets, k, listing, grid[1], starts, lists, used)
             if is_flat:
-                settle_wave(waves, step, state, targets, ranks, entries, share, 3)
+                settle_wave(waves, step, state, targets, entries, share, 3)
             else:
-                settle_wave(waves, step, state, targets, ranks, entries, share, 4)
+                settle_wave(waves, step, state, targets, entries, share, 4)
         if names.size:
             _spread(waves, y, misses, names)
         else:

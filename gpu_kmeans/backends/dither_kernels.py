@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit
 
 from gpu_kmeans.backends import BLUR
-from gpu_kmeans.backends.entry_lists import list_candidates, rank_listed
-from gpu_kmeans.backends.instructions import LANES
+from gpu_kmeans.backends.entry_lists import list_candidates, new_work
 from gpu_kmeans.backends.sweep_vectors import GROUP, RIM, aim_group, settle_group
+from gpu_kmeans.backends.vectors import name_listed
 
 _FAR, _NEAR, _MIDDLE = (np.int16(BLUR[i]) for i in range(3))
 
@@ -40,9 +40,8 @@ def reconsider(palette, limits, grid, share, phase, rows, w, planes, starts, lis
     """
     misses, names = planes
     entries, halves = palette.view(np.int32), misses.view(np.int16)
-    columns, work = np.empty(misses.shape[1:], np.int32), np.zeros((5, GROUP), np.int32)
-    ranks = np.empty((GROUP, LANES), np.int32)
-    is_flat = limits[3, 1] == 0
+    columns, work = np.empty(misses.shape[1:], np.int32), np.zeros((6, GROUP), np.int32)
+    is_flat, k, listing = limits[3, 1] == 0, entries.shape[0], new_work(entries)
     for y in range(rows[0] + (phase - rows[0]) % 3, rows[1], 3):
         _sum_columns(halves, y, columns.view(np.int16))
         line, kept = misses[y + 2], names[y]
@@ -56,14 +55,9 @@ def reconsider(palette, limits, grid, share, phase, rows, w, planes, starts, lis
                     aim_group(
                         columns, line, kept, entries, third, place, limits, grid, share, work, 4
                     )
-                for lane in range(GROUP):
-                    cell = work[2, lane]
-                    start = starts[np.uint64(cell)]
-                    if start < 0:
-                        start = list_candidates(work, lane, palette, grid[1], lists, used)
-                        starts[cell] = start
-                    rank_listed(start, work, lane, lists, ranks)
-                settle_group(columns, line, kept, entries, third, place, ranks, work)
+                while name_listed(starts, lists, work) < 0:
+                    list_candidates(work, k, listing, grid[1], starts, lists, used)
+                settle_group(columns, line, kept, entries, third, place, work)
 
 
 @njit(nogil=True, cache=True)

@@ -2,9 +2,12 @@
 
 All numbers are whole. Colours and entries come as rows of four int16, missing dimensions 0; targets
 also as two words, the coordinates 0 and 1, 2 and 3, the first in the low half. `starts` says where
-in `lists` a cell's candidates are, in blocks as `gpu_kmeans.backends.vectors` compares them, and
-how many blocks; `used[0]` how many are taken. The first blocks are all entries, for the cells that
-come when there is no room. These belong to one thread and outlive a call.
+in `lists` a cell's candidates are, in blocks, as `gpu_kmeans.backends.vectors.name_listed` takes
+both; `used[0]` how many blocks are taken. The first blocks are all entries, for the cells that come
+when there is no room. These belong to one thread and outlive a call.
+
+Loops call `name_listed` themselves, and what is here only where it says no: a function that is
+handed arrays counts who has them, inlined or not, and for sixteen pixels that takes as long again.
 
 Targets stay in a box about the picture's colours: `limits` (4, 3) has the low and the high side of
 each dimension, and what a step to the next cell counts; `grid` the number of the cell at 0 and the
@@ -16,55 +19,74 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from gpu_kmeans.backends.kernels import COMPARE, box_bounds, survivors
-from gpu_kmeans.backends.vectors import BLOCK, BLOCK_SIZE, rank_blocks
+from gpu_kmeans.backends.tile_vectors import FAR, lowest_bit
+from gpu_kmeans.backends.vectors import BLOCK, BLOCK_SIZE
+from gpu_kmeans.backends.whole_kernels import prune
 
 FINEST_SHIFT = 6  # cells of 64 grid steps, larger where that would make too many
 MOST_CELLS = 1 << 18
-_COUNT_BITS = 6  # of a start: how many blocks; the rest is which is the first
-_HUGE = np.float32(3e38)
+_BOTH = np.int32(0x10001)  # times a number: in either half of a word
+_AT_ONCE = 4 * BLOCK  # candidates to a word of bits
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _add_blocks(palette, kept, count, lists, used):
-    """Append a list of candidates, the last block filled up with its first; return its start."""
-    blocks = -(-count // BLOCK)
-    for q in range(blocks * BLOCK):
-        c = kept[q if q < count else q - q % BLOCK]
-        at = (used[0] + q // BLOCK) * BLOCK_SIZE + q % BLOCK
-        lists[at] = palette[c, 0] | palette[c, 1] << 16
-        lists[at + BLOCK] = palette[c, 2] | palette[c, 3] << 16
-        lists[at + 2 * BLOCK] = c
-    used[0] += blocks
-    return (used[0] - blocks) << _COUNT_BITS | blocks
+def new_work(entries):
+    """Return what `list_candidates` needs of entries (k, 2), pairs, and what it scribbles on."""
+    k = entries.shape[0]
+    size = -(-k // BLOCK) * BLOCK
+    columns = np.full((2, size), FAR * _BOTH, np.int32)
+    columns[:, :k] = entries.T
+    bounds, box, bits = np.empty((2, size), np.int32), np.empty((1, 4), np.int32), -(-k // _AT_ONCE)
+    return columns[0], columns[1], bounds[0], bounds[1], box, np.empty(bits, np.int64)
 
 
-@njit(nogil=True, cache=True, fastmath=COMPARE)
+@njit(nogil=True, cache=True)
 @no_type_check
-def list_candidates(targets, lane, palette, shift, lists, used):
-    """Find who may be nearest in the cell of a target; all of them where there is no room."""
-    k, pair01, pair23 = palette.shape[0], targets[0, lane], targets[1, lane]
+def list_candidates(targets, k, work, shift, starts, lists, used):
+    """Find who may be nearest in the targets' cells; all of them where there is no room."""
+    c01, c23, near, far, box, bits = work
     if not used[0]:
-        _add_blocks(palette, np.arange(k), k, lists, used)
-    if (used[0] * BLOCK + k + BLOCK) * BLOCK_SIZE > lists.size * BLOCK:
-        return -(-k // BLOCK)
-    corner, across = np.empty(4, np.float32), np.empty((4, k), np.float32)
-    corner[0], corner[1] = (pair01 & 0xFFFF) >> shift << shift, pair01 >> 16 >> shift << shift
-    corner[2], corner[3] = (pair23 & 0xFFFF) >> shift << shift, pair23 >> 16 >> shift << shift
-    width = np.float32((1 << shift) - 1)
-    for j in range(4):
-        for c in range(k):
-            across[j, c] = palette[c, j]
-    near, far = np.empty(k, np.float32), np.empty(k, np.float32)
-    kept = np.empty(k + 1, np.int32)
-    box_bounds(corner, corner + width, across, k, near, far)
-    return _add_blocks(palette, kept, survivors(near, far, k, 1, kept, _HUGE), lists, used)
+        for word in range(bits.size):
+            left = k - word * _AT_ONCE
+            bits[word] = -1 if left >= _AT_ONCE else (np.int64(1) << left) - 1
+        _add_blocks(bits, c01, c23, lists, used)
+    inside = np.int32((1 << shift) - 1) * _BOTH
+    for lane in range(targets.shape[1]):
+        cell = targets[2, lane]
+        if starts[cell] >= 0:
+            continue
+        if (used[0] * BLOCK + k + BLOCK) * BLOCK_SIZE > lists.size * BLOCK:
+            starts[cell] = (k - 1) // BLOCK
+            continue
+        for pair in range(2):
+            corner = targets[pair, lane] & ~inside
+            box[0, pair], box[0, 2 + pair] = corner, corner | inside
+        prune(c01, c23, c01.size // BLOCK, box, 0, near, far, bits)
+        starts[cell] = _add_blocks(bits, c01, c23, lists, used)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _add_blocks(bits, c01, c23, lists, used):
+    """Append whom bits stand for, the last block filled up with its first; return its start."""
+    first, count = used[0], 0
+    for word in range(bits.size):
+        left = bits[word]
+        while left:
+            _write(word * _AT_ONCE + lowest_bit(left), c01, c23, lists, first, count)
+            left &= left - 1
+            count += 1
+    blocks = -(-count // BLOCK)
+    last = lists[(first + blocks - 1) * BLOCK_SIZE + 2 * BLOCK]
+    for q in range(count, blocks * BLOCK):
+        _write(last, c01, c23, lists, first, q)
+    used[0] += blocks
+    return first * BLOCK_SIZE + blocks - 1
 
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def rank_listed(start, targets, lane, lists, ranks):
-    """Rank the entries that are listed for a target's cell, for `gpu_kmeans.backends.vectors`."""
-    first, blocks = start >> _COUNT_BITS, start & ((1 << _COUNT_BITS) - 1)
-    rank_blocks(lists, first * BLOCK_SIZE, blocks, targets, lane, ranks)
+def _write(c, c01, c23, lists, first, q):
+    at = (first + q // BLOCK) * BLOCK_SIZE + q % BLOCK
+    lists[at], lists[at + BLOCK], lists[at + 2 * BLOCK] = c01[c], c23[c], c

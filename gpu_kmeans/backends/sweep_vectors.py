@@ -4,7 +4,7 @@ In the compiler's own language, with `gpu_kmeans.backends.instructions`. All arr
 Coordinates come in pairs, as words (int32): 0 and 1, 2 and 3, the first in the low half. Of a row
 every third pixel lies in one line, which begins `RIM` places before its pixels and has room behind
 them: columns and misses (3, 2, pitch), names (3, pitch) int16, `KEEPS` more where a pixel keeps its
-entry. work (5, 16) has targets, 01 and 23, their cells, and colours, 01 and 23.
+entry. work (6, 16) has targets, 01 and 23, cells, the entries nearest to them, colours, 01 and 23.
 """
 
 import functools
@@ -31,12 +31,12 @@ from gpu_kmeans.backends.instructions import (
     splat_pair,
     store,
 )
-from gpu_kmeans.backends.vectors import gather, name_nearest
+from gpu_kmeans.backends.vectors import gather
 
 GROUP, RIM = 2 * LANES, 24  # pixels side by side; places of a line before the first and after all
 KEEPS = 1 << 8  # above the entry, in a name
 _NAMES = ir.VectorType(HALF, GROUP)
-_CELLS, _COLORS = 2 * GROUP, 3 * GROUP  # where in the work
+_CELLS, _NEAREST, _COLORS = 2 * GROUP, 3 * GROUP, 4 * GROUP  # where in the work
 _FAR, _NEAR, _MIDDLE = BLUR[:3]
 
 
@@ -128,25 +128,25 @@ def _colors(builder, misses, names, entries, own, where):
 
 
 @intrinsic
-def settle_group(_context, columns, misses, names, entries, third, place, ranks, work):
+def settle_group(_context, columns, misses, names, entries, third, place, work):
     """Give the pixels that `aim_group` aimed at their nearest entries, but those that keep theirs.
 
-    ranks (16, 8) as `gpu_kmeans.backends.vectors` has them.
+    work has the names of these.
     """
-    given = (columns, misses, names, entries, types.int64, types.int64, ranks, work)
+    given = (columns, misses, names, entries, types.int64, types.int64, work)
     return types.void(*given), _settle_group
 
 
 def _settle_group(context, builder, signature, arguments):
-    columns, misses, names, entries, ranks, work = data_of(
-        context, builder, signature, arguments, (0, 1, 2, 3, 6, 7)
+    columns, misses, names, entries, work = data_of(
+        context, builder, signature, arguments, (0, 1, 2, 3, 6)
     )
     third, place = arguments[4:6]
     pitch = pitch_of(context, builder, signature, arguments, 0)
     own = _line(builder, third, pitch, place)
     at = builder.add(builder.mul(third, pitch), place)
     before = _load_names(builder, names, at)
-    nearest = name_nearest(builder, ranks)
+    nearest = load(builder, work, i64(_NEAREST), WIDE)
     keeps = builder.icmp_unsigned(">=", before, same(WIDE, KEEPS))
     chosen = builder.select(keeps, before, nearest)
     store(builder, names, at, builder.trunc(chosen, _NAMES))

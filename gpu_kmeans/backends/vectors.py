@@ -5,6 +5,8 @@ distance times 256 plus index, is one number, so that the least of several is fo
 branching, of equals the lowest index. Coordinates are whole, 0..2040, so that it is below 2^32.
 """
 
+import functools
+
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -15,7 +17,6 @@ from gpu_kmeans.backends.instructions import (
     WIDE,
     WIDE_HALVES,
     WORD,
-    WORDS,
     data_of,
     i32,
     i64,
@@ -23,6 +24,7 @@ from gpu_kmeans.backends.instructions import (
     lesser,
     load,
     pair_products,
+    reduce_lanes,
     same,
     shuffled,
     splat_pair,
@@ -31,41 +33,77 @@ from gpu_kmeans.backends.instructions import (
 
 BLOCK = 2 * LANES  # candidates of a block
 BLOCK_SIZE = 3 * BLOCK  # int32 of a block: coordinates 0 and 1, 2 and 3, and the index, of each
+MORE_BLOCKS = 15  # of a start: how many blocks more than one
 _PAIRS = ir.VectorType(WORD, 2)
 _TURNS = (  # words of two vectors side by side, pairs, and halves: eight times eight are transposed
     ([0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]),
     ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
     ([0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]),
 )
+_HALVINGS = tuple(  # likewise sixteen times sixteen: words, pairs, and fours twice
+    (order, [lane + off for lane in order])
+    for order, off in (
+        ([0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29], 2),
+        ([0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29], 2),
+        ([0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27], 4),
+        ([0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27], 4),
+    )
+)
 
 
 @intrinsic
-def rank_blocks(_context, lists, first, blocks, targets, lane, ranks):
-    """Write to ranks[lane] (n, 8) the least ranks of each eighth candidate of some blocks.
+def name_listed(_context, starts, lists, targets):
+    """Name the entries nearest to sixteen targets, if all are listed; return less than 0 if not.
 
-    lists (n,) int32, the blocks from lists[first] on; targets[0, lane] and targets[1, lane], int32,
-    the target as the blocks have their candidates: the coordinates 0 and 2 in the low half.
+    targets (4 or more, 16) int32: coordinates 0 and 1, the first in the low half, 2 and 3, cells,
+    and room for names. starts (cells,) int32: where in lists (n,) int32 the blocks of each cell
+    begin, a multiple of 16, plus how many there are more than one; below 0 where nowhere yet.
     """
-    given = (lists, types.int64, types.int64, targets, types.int64, ranks)
-    return types.void(*given), _rank_blocks
+    return types.int32(starts, lists, targets), _name_listed
 
 
-def _rank_blocks(context, builder, signature, arguments):
-    lists, targets, ranks = data_of(context, builder, signature, arguments, (0, 3, 5))
-    array = context.make_array(signature.args[3])(context, builder, arguments[3])
-    lanes, lane = builder.extract_value(array.shape, 1), arguments[4]
-    places = (lane, builder.add(lane, lanes))
-    words = [builder.load(builder.gep(targets, [at])) for at in places]
-    target = [splat_pair(builder, word, WIDE) for word in words]
-    least = cgutils.alloca_once_value(builder, _rank(builder, lists, arguments[1], target))
-    with cgutils.for_range(builder, arguments[2], start=i64(1)) as loop:
-        first = builder.add(arguments[1], builder.mul(loop.index, i64(BLOCK_SIZE)))
-        found = _rank(builder, lists, first, target)
+def _name_listed(context, builder, signature, arguments):
+    starts, lists, targets = data_of(context, builder, signature, arguments, (0, 1, 2))
+    own = []
+    for lane in range(BLOCK):
+        cell = builder.load(builder.gep(targets, [i64(2 * BLOCK + lane)]))
+        own.append(builder.load(builder.gep(starts, [builder.zext(cell, LONG)])))
+    odd = builder.and_(functools.reduce(builder.or_, own), i32(MORE_BLOCKS | -(1 << 31)))
+    count = builder.select(builder.icmp_signed(">", odd, i32(0)), i64(BLOCK), i64(0))
+    with cgutils.for_range(builder, count) as loop:
+        _name_in_blocks(builder, starts, lists, targets, loop.index)
+    with builder.if_then(builder.icmp_signed("==", odd, i32(0))):
+        ranks = [
+            _rank(builder, lists, builder.zext(start, LONG), _target(builder, targets, i64(lane)))
+            for lane, start in enumerate(own)
+        ]
+        names = builder.and_(_least_of_each(builder, ranks), same(WIDE, 255))
+        store(builder, targets, i64(3 * BLOCK), names)
+    return odd
+
+
+def _name_in_blocks(builder, starts, lists, targets, lane):
+    """Do so for one target, which may have several blocks."""
+    cell = builder.load(builder.gep(targets, [builder.add(lane, i64(2 * BLOCK))]))
+    start = builder.load(builder.gep(starts, [builder.zext(cell, LONG)]))
+    more = builder.and_(start, i32(MORE_BLOCKS))
+    first = builder.zext(builder.sub(start, more), LONG)
+    target = _target(builder, targets, lane)
+    least = cgutils.alloca_once_value(builder, _rank(builder, lists, first, target))
+    with cgutils.for_range(builder, builder.zext(more, LONG)) as loop:
+        past = builder.mul(builder.add(loop.index, i64(1)), i64(BLOCK_SIZE))
+        found = _rank(builder, lists, builder.add(first, past), target)
         builder.store(lesser(builder, found, builder.load(least)), least)
-    least = builder.load(least)
-    halves = (shuffled(builder, least, least, range(a, a + LANES)) for a in (0, LANES))
-    store(builder, ranks, builder.mul(lane, i64(LANES)), lesser(builder, *halves))
-    return context.get_dummy_value()
+    name = builder.and_(reduce_lanes(builder, "umin", builder.load(least)), i32(255))
+    builder.store(name, builder.gep(targets, [builder.add(lane, i64(3 * BLOCK))]))
+
+
+def _target(builder, targets, lane):
+    words = (
+        builder.load(builder.gep(targets, [builder.add(lane, i64(part * BLOCK))]))
+        for part in range(2)
+    )
+    return [splat_pair(builder, word, WIDE) for word in words]
 
 
 def _rank(builder, lists, first, target):
@@ -79,15 +117,14 @@ def _rank(builder, lists, first, target):
     return builder.or_(shifted, parts[2])
 
 
-def name_nearest(builder, ranks):
-    """Return the indices of the least of each row of ranks (16, 8)."""
-    rows = [load(builder, ranks, i64(lane * LANES), WORDS) for lane in range(2 * LANES)]
-    for near, far in _TURNS:
+def _least_of_each(builder, rows):
+    """Return the least of each of sixteen rows."""
+    for near, far in _HALVINGS:
         rows = [
             lesser(builder, *(shuffled(builder, a, b, order) for order in (near, far)))
             for a, b in zip(rows[::2], rows[1::2], strict=True)
         ]
-    return builder.and_(joined(builder, *rows), same(WIDE, 255))
+    return rows[0]
 
 
 def transposed(builder, rows):

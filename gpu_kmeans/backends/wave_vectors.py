@@ -39,7 +39,7 @@ from gpu_kmeans.backends.instructions import (
     undefined,
 )
 from gpu_kmeans.backends.sweep_vectors import GROUP, KEEPS, RIM, less, pitch_of
-from gpu_kmeans.backends.vectors import gather, name_nearest, transposed
+from gpu_kmeans.backends.vectors import gather, transposed
 
 ROWS = GROUP  # of a wave
 BEHIND = 2  # pixels of a row behind the one above
@@ -52,7 +52,7 @@ _DOWN, _AFTER, _LAST = 0, 4, 8  # rows of the state, from
 
 @intrinsic(prefer_literal=True)
 def aim_wave(_context, waves, step, state, passed, limits, grid, targets, dimensions):
-    """Write the targets of a step's pixels, and their cells: targets (3, 16): 01, 23, cells.
+    """Write the targets of a step's pixels, and their cells: targets (4, 16): 01, 23, cells.
 
     limits and grid as `gpu_kmeans.backends.entry_lists` has them; the dimensions, 3 or 4, are known
     to the compiler.
@@ -98,26 +98,23 @@ def _aim_wave(context, builder, signature, arguments, dimensions):
 
 
 @intrinsic(prefer_literal=True)
-def settle_wave(_context, waves, step, state, targets, ranks, entries, share, dimensions):
+def settle_wave(_context, waves, step, state, targets, entries, share, dimensions):
     """Give a step's pixels their nearest entries, and pass on a share of what they miss.
 
-    ranks (16, 8) as `gpu_kmeans.backends.vectors` has them; entries (k, 2), as pairs; share in
-    2^-SHARE_BITS.
+    targets (4, 16) has their names as well; entries (k, 2), as pairs; share in 2^-SHARE_BITS.
     """
     if not isinstance(dimensions, types.IntegerLiteral):
         return None
-    given = (waves, types.int64, state, targets, ranks, entries, types.int32, dimensions)
+    given = (waves, types.int64, state, targets, entries, types.int32, dimensions)
     return types.void(*given), functools.partial(_settle_wave, dimensions=dimensions.literal_value)
 
 
 def _settle_wave(context, builder, signature, arguments, dimensions):
-    waves, state, targets, ranks, entries = data_of(
-        context, builder, signature, arguments, (0, 2, 3, 4, 5)
-    )
-    step, share = arguments[1], splat(builder, arguments[6], WIDE)
+    waves, state, targets, entries = data_of(context, builder, signature, arguments, (0, 2, 3, 4))
+    step, share = arguments[1], splat(builder, arguments[5], WIDE)
     own, nothing = _load_part(builder, waves, step, OWN), same(WIDE, 0)
     is_free = builder.icmp_signed("<", own, nothing)
-    names = name_nearest(builder, ranks)
+    names = load(builder, targets, i64(3 * ROWS), WIDE)
     found = gather(builder, entries, names)
     aims = [load(builder, targets, i64(pair * ROWS), WIDE) for pair in range(2)]
     for j in range(dimensions):

@@ -168,13 +168,13 @@ def assign(layout, centroids, chunk, labels):
     table, whole = np.zeros((k, SUMS), np.int64), np.int64(0)
     for first in range(chunk[0], chunk[1], SUPER):
         last = min(first + SUPER, chunk[1])
-        _prune(c01, c23, c01.size // BLOCK, supers, first // SUPER, near, far, around)
+        prune(c01, c23, c01.size // BLOCK, supers, first // SUPER, near, far, around)
         blocks = _copy_listed(c01, c23, around, outer, p01, p23)
         for t in range(first, last):  # all at once: nothing waits for a branch upon the answer
             if blocks == 1:
                 bits[t - first, 0] = prune_block(p01, p23, boxes, t)
             elif blocks:
-                _prune(p01, p23, blocks, boxes, t, near, far, bits[t - first])
+                prune(p01, p23, blocks, boxes, t, near, far, bits[t - first])
             else:
                 bits[t - first, 0] = 1
         for t in range(first, last):
@@ -253,7 +253,7 @@ def _fill_up(around, p01, p23):
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def _prune(p01, p23, blocks, boxes, box, near, far, bits):
+def prune(p01, p23, blocks, boxes, box, near, far, bits):
     """Set the bits of who may be nearest to some point of the box, four blocks to a word."""
     bound = bound_box(p01, p23, blocks, boxes, box, near, far)
     best = np.int64(0)
