@@ -60,7 +60,7 @@ def dither(
     whole = torch.empty(sum(sizes), dtype=torch.int64, device=device)
     records, entries, misses, cells = whole.split(sizes)
     lists = torch.empty(LISTED_CANDIDATES, dtype=torch.uint8, device=device)
-    touched = torch.empty(BAND_THREADS, dtype=torch.int32, device=device)
+    touched = torch.empty(bands, BAND_THREADS, dtype=torch.int32, device=device)
     indices = torch.empty(h, w, dtype=torch.uint8, device=device)
     run(
         f"prepare_{d}", PREPARING_BLOCKS, PREPARING_THREADS, colors.contiguous(),

@@ -2,7 +2,8 @@
 //
 // NVRTC compiles these files for the GPU at hand, see `program.py`. A C++ compiler makes the same
 // files into functions for the CPU, with one thread to a block and one lane to a warp: so they are
-// tested where there is no GPU. A kernel is right for any number of threads and lanes, therefore:
+// tested where there is no GPU, and by fewer tests with all threads, see `tests/fibres`. A kernel
+// is right for any number of threads and lanes, therefore:
 // threads stride over their work, `sync_threads` lies between writing and reading what is shared,
 // and a warp speaks through the functions below alone.
 
@@ -87,10 +88,27 @@ template <typename T> DEVICE T read_fresh(const T *from) { return __ldcg(from); 
 
 #include <cmath>
 #include <cstring>
-#define KERNEL(threads) extern "C" void
-#define KERNEL_IN_CLUSTERS(blocks, threads) KERNEL(threads)
+using std::fabs;
+using std::floor;
+using std::sqrt;
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
+DEVICE int first_bit(uint32 bits) { return __builtin_ffs((int)bits) - 1; }
+DEVICE int count_bits(uint32 bits) { return __builtin_popcount(bits); }
+template <typename To, typename From> DEVICE To same_bits(From from) {
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+DEVICE uint32 bits_of(float value) { return same_bits<uint32>(value); }
+DEVICE float float_of(uint32 bits) { return same_bits<float>(bits); }
+DEVICE uint64 bits_of(double value) { return same_bits<uint64>(value); }
+DEVICE double double_of(uint64 bits) { return same_bits<double>(bits); }
+DEVICE float fused(float a, float b, float c) { return std::fma(a, b, c); }
+
+#ifndef ALL_THREADS  // or `tests/fibres` says all this, for as many threads as are launched
+#define KERNEL(threads) extern "C" void
+#define KERNEL_IN_CLUSTERS(blocks, threads) KERNEL(threads)
 #define SHARED static
 #define WARP 1
 static unsigned char arena[1 << 20];
@@ -98,9 +116,6 @@ extern "C" {
 int block_of_launch = 0;
 }
 
-using std::fabs;
-using std::floor;
-using std::sqrt;
 DEVICE int block_index() { return block_of_launch; }
 DEVICE int thread_index() { return 0; }
 DEVICE int thread_count() { return 1; }
@@ -129,19 +144,8 @@ DEVICE int cluster_size() { return 1; }
 DEVICE int cluster_rank() { return 0; }
 DEVICE void sync_cluster() {}
 template <typename T> DEVICE const T *in_block(const T *own, int) { return own; }
-DEVICE int first_bit(uint32 bits) { return __builtin_ffs((int)bits) - 1; }
-DEVICE int count_bits(uint32 bits) { return __builtin_popcount(bits); }
-template <typename To, typename From> DEVICE To same_bits(From from) {
-    To to;
-    std::memcpy(&to, &from, sizeof to);
-    return to;
-}
-DEVICE uint32 bits_of(float value) { return same_bits<uint32>(value); }
-DEVICE float float_of(uint32 bits) { return same_bits<float>(bits); }
-DEVICE uint64 bits_of(double value) { return same_bits<uint64>(value); }
-DEVICE double double_of(uint64 bits) { return same_bits<double>(bits); }
-DEVICE float fused(float a, float b, float c) { return std::fma(a, b, c); }
 template <typename T> DEVICE T read_fresh(const T *from) { return *from; }
+#endif
 
 #endif
 

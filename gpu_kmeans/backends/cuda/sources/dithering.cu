@@ -270,7 +270,7 @@ template <int D, int SHARING> DEVICE int nearest_to(
     const int part = lane_index() % SHARING;
     const uint64 cell = cells[cell_of<D>(target)];
     const uint32 first = (uint32)cell & 255, second = (uint32)cell >> 8 & 255;
-    uint32 least = ~0u;
+    uint32 least = ~0u;  // of a cell with a list: nothing, of any of MOST_ENTRIES
 #pragma unroll
     for (int q = 0; q < SLOTS; q += SHARING) {
         const int c = (int)((uint32)(cell >> (8 * q)) >> (8 * part) & 255);
@@ -323,7 +323,7 @@ template <int D> DEVICE void diffuse(
     const int part = lane_index() % LANES, third = third_of(w);
     int low[D], high[D];
     for (int j = 0; j < D; j++) low[j] = low_of(box, j), high[j] = high_of(box, j);
-    FOR_THREADS(c, k) entries[c] = palette[c];
+    FOR_THREADS(c, MOST_ENTRIES) entries[c] = palette[lesser(c, k - 1)];
     FOR_THREADS(i, 2 * (BAND + 1) * SPAN) ((uint64 *)passing)[i] = 0;
     for (int chunk = 0; chunk < 2; chunk++)
         FOR_THREADS(i, BAND * SPAN) coming[chunk][i] = record_at(band, rows, w, chunk, i);
@@ -392,7 +392,7 @@ template <int D> DEVICE void diffuse(
         }
         sync_threads();
     }
-    touched[thread_index()] = seen;  // or the compiler would leave it out
+    touched[block_index() * BAND_THREADS + thread_index()] = seen;  // or it would be left out
 }
 
 KERNEL(BAND_THREADS) diffuse_3(
@@ -425,7 +425,7 @@ template <int D> DEVICE void reconsider(
     const int third = third_of(w);
     const int64 y = phase + 3 * (int64)block_index();
     const int blur[5] = {1, 4, 6, 4, 1};  // as BLUR
-    FOR_THREADS(c, k) entries[c] = palette[c];
+    FOR_THREADS(c, MOST_ENTRIES) entries[c] = palette[lesser(c, k - 1)];
     for (int first = 0; first < 3; first++) {
         sync_threads();
         FOR_THREADS(i, (w - first + 2) / 3) {

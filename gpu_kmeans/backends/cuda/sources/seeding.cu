@@ -143,7 +143,7 @@ DEVICE void seed(const float *points, const int64 *masses, int size, const int *
         }
         for (int j = 0; j < D; j++) chosen[j] = rows[best][j];
         FOR_THREADS(j, D) centroids[((int64)b * room + step) * D + j] = rows[best][j];
-        sync_threads();  // all have read the rows
+        // The rows are written anew after a barrier of the next step.
     }
     if (thread_index() == 0) counts[b] = k;
 }
