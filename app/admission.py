@@ -133,17 +133,9 @@ class Admission:
         Raises:
             QueueFull: The pictures under way leave no room for it.
         """
-        client, most = CLIENT.get(), self.limits.max_pixels
-        if self.pixels and self.pixels + n_pixels > most:
-            raise self._full("pixels", most, "pixels are under way")
-        share = int(_CLIENT_SHARE * most)
-        if self._pixels_of[client] and self._pixels_of[client] + n_pixels > share:
-            raise self._full("client_pixels", share, "pixels of this client are under way")
-        work = n_pixels + _PIXELS_OF_ANY
-        if self.pixels and self._longest_s(self._work + work) > self.limits.max_wait_s:
-            raise self._full(
-                "seconds", round(self.limits.max_wait_s), "seconds of work are waiting"
-            )
+        if (refusal := self._refusal(n_pixels)) is not None:
+            raise self._full(*refusal)
+        client, work = CLIENT.get(), n_pixels + _PIXELS_OF_ANY
         entered_at, is_answered = self.clock(), False
         self.pixels += n_pixels
         self._work += work
@@ -156,6 +148,10 @@ class Admission:
             self._work -= work
             _take(self._pixels_of, client, n_pixels)
             self._learn_pixels(work, entered_at, is_answered=is_answered)
+
+    def has_room(self, n_pixels: int) -> bool:
+        """Say whether a picture of `CLIENT` would be let in now. Never raises."""
+        return self._refusal(n_pixels) is None
 
     def receive(self, n_bytes: int) -> None:
         """Count a part of a body; `forget` it once the request is answered.
@@ -181,6 +177,19 @@ class Admission:
         """Estimate when what is under way now will be answered, in whole seconds. Never raises."""
         wait_s = max(self.jobs * self._job_s, self._work * self._pixel_s)
         return max(1, min(_LONGEST_WAIT_S, math.ceil(wait_s)))
+
+    def _refusal(self, n_pixels: int) -> tuple[str, int, str] | None:
+        """Say which limit a picture meets: its name, what it is, and in words what is full."""
+        most, of_client = self.limits.max_pixels, self._pixels_of[CLIENT.get()]
+        if self.pixels and self.pixels + n_pixels > most:
+            return "pixels", most, "pixels are under way"
+        share = int(_CLIENT_SHARE * most)
+        if of_client and of_client + n_pixels > share:
+            return "client_pixels", share, "pixels of this client are under way"
+        work, limit_s = self._work + n_pixels + _PIXELS_OF_ANY, self.limits.max_wait_s
+        if self.pixels and self._longest_s(work) > limit_s:
+            return "seconds", round(limit_s), "seconds of work are waiting"
+        return None
 
     def _full(self, name: str, limit: int, what: str) -> QueueFull:
         self.shed[name] += 1

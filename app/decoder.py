@@ -2,7 +2,8 @@
 
 Each process decodes one picture at a time and is started by exec, never by a mere fork of a process
 with threads. A picture's header is read first, and room for its pixels taken before they exist;
-where it has to wait for its turn it waits as it came, and its header is read once more. A process
+where it has to wait for its turn it waits as it came, and its header is read once more. A small one
+comes whole where there is room for any such, as each word with a process takes a thread. A process
 that dies under a picture is replaced and the picture tried once more, since the death may have had
 nothing to do with it; one that takes too long is killed. Tables of points are read there too:
 parsing four megabytes of JSON holds an interpreter for a quarter of a second, and this one has
@@ -31,6 +32,7 @@ __all__ = ["Decoder", "DecoderLimits"]
 
 T = TypeVar("T")
 _MOST_PICTURES = 1000  # of one process; then a new one, whatever its libraries have leaked
+_SMALL = 1_000_000  # pixels, which no process holds for long
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +44,9 @@ class _Turn:
     held: ExitStack
     n_pixels: int = 0
     is_held: bool = False
+
+    def may_be(self, n_pixels: int) -> bool:
+        return self.is_held or self.turns.are_free(n_pixels)
 
     def take(self, n_pixels: int) -> bool:
         self.n_pixels = n_pixels
@@ -66,6 +71,7 @@ class Decoder:
         limits: What one picture may take.
         processes: How many may decode at once.
         room: Holds room for that many pixels, or raises that there is none.
+        has_room: Says whether there is room for that many.
         turns: Says when those pixels may be in memory.
         kills: How many processes were killed or died.
     """
@@ -73,6 +79,7 @@ class Decoder:
     limits: DecoderLimits
     processes: int = 1
     room: Callable[[int], AbstractContextManager[None]] = lambda _: contextlib.nullcontext()
+    has_room: Callable[[int], bool] = lambda _: True
     turns: Turns = field(default_factory=lambda: Turns(max_pixels=sys.maxsize))
     kills: int = 0
     _idle: list[DecodingProcess] = field(default_factory=list)
@@ -108,7 +115,8 @@ class Decoder:
             turn = _Turn(self.turns, held)
 
             async def decode(process: DecodingProcess) -> DecodedPicture | None:
-                n_pixels = await self._in_thread(process.read_size, encoded)
+                at_once = _SMALL if turn.may_be(_SMALL) and self.has_room(_SMALL) else 0
+                n_pixels, picture = await self._in_thread(process.begin, encoded, at_once)
                 try:
                     if not turn.n_pixels:  # else this is not the first try
                         held.enter_context(self.room(n_pixels))
@@ -118,7 +126,7 @@ class Decoder:
                 if not turn.take(n_pixels):
                     await self._in_thread(process.drop)  # for others, while we wait
                     return None
-                return await self._in_thread(process.read_pixels, encoded)
+                return picture or await self._in_thread(process.read_pixels, encoded)
 
             while (picture := await self._tried_twice(decode, CorruptImage, "picture")) is None:
                 await turn.wait()

@@ -47,17 +47,21 @@ class DecodingProcess(PipedProcess):
         cpu_s = max(1, round(limits.timeout_s))
         super().__init__("app.decoder_process", limits.max_pixels, limits.max_memory_bytes, cpu_s)
         self.n_pictures = 0
+        self._is_waiting = False  # for a word on whether to decode
 
-    def read_size(self, encoded: bytes) -> int:
-        """Send a picture and get how many pixels its header promises."""
+    def begin(self, encoded: bytes, at_once: int) -> tuple[int, DecodedPicture | None]:
+        """Send a picture; get how many pixels it has by its header, and itself if few enough."""
         with self._talking:
             self._begin(PICTURE, encoded)
             width, height = self._receive_message()["size"]
-        return int(width) * int(height)
+        self._is_waiting = True
+        n_pixels = int(width) * int(height)
+        return n_pixels, self.read_pixels(encoded) if n_pixels <= at_once else None
 
     def read_pixels(self, encoded: bytes) -> DecodedPicture:
         """Let it decode and get the pixels."""
         with self._talking:
+            self._is_waiting = False
             self._send(GO_ON)
             message = self._receive_message()
             shape = tuple(map(int, message["shape"]))
@@ -91,7 +95,10 @@ class DecodingProcess(PipedProcess):
         )
 
     def drop(self) -> None:
-        """Do without the pixels."""
+        """Do without the pixels, if they have not come."""
+        if not self._is_waiting:
+            return
+        self._is_waiting = False
         with self._talking, contextlib.suppress(ServiceError):
             self._send(b"n")
             self._receive_message()

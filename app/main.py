@@ -71,6 +71,7 @@ def create_app(
         ),
         processes=settings.codec_threads,
         room=admission.picture,
+        has_room=admission.has_room,
         turns=Turns(settings.max_pixels + settings.max_batch_pixels),  # one large, some small
     )
     results = ResultCache(settings.result_cache_bytes, settings.result_ttl_s)

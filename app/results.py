@@ -18,9 +18,11 @@ from typing import Any, Generic, TypeVar, cast
 from anyio import to_thread
 from pydantic import BaseModel
 
+from app.schemas import EncodedPicture
 from gpu_kmeans import __version__
 
 Answer = TypeVar("Answer", bound=BaseModel)
+_WRITTEN_AT_ONCE = 1 << 18  # bytes of a picture: a third of a millisecond
 _HASHED_AT_ONCE = 1 << 20  # bytes: a millisecond; more than that is hashed beside the event loop
 
 
@@ -97,7 +99,7 @@ class ResultCache:
         self.misses += 1
         with self._announced(key) as pending:
             answer = await compute()
-            json = await to_thread.run_sync(_as_json, answer)
+            json = await _as_json(answer)
             kept = Kept(key=key, model=model, json=json, until=self.clock() + self.ttl_s)
             self._keep(kept)
             pending.set_result(kept)
@@ -154,6 +156,9 @@ class ResultCache:
         return digest.hexdigest()
 
 
-def _as_json(answer: BaseModel) -> bytes:
+async def _as_json(answer: BaseModel) -> bytes:
     """Write an answer; one with a large picture in it takes longer than the event loop may."""
-    return answer.model_dump_json().encode()
+    image = getattr(answer, "image", None)
+    if isinstance(image, EncodedPicture) and image.bytes <= _WRITTEN_AT_ONCE:
+        return answer.model_dump_json().encode()
+    return await to_thread.run_sync(lambda: answer.model_dump_json().encode())

@@ -32,9 +32,13 @@ class Turns:
             >>> turns.take(8), turns.take(3), turns.take(2)
             (True, False, True)
         """
-        is_free = not self._waiting and self._has_room(n_pixels)
+        is_free = self.are_free(n_pixels)
         self.pixels += n_pixels if is_free else 0
         return is_free
+
+    def are_free(self, n_pixels: int) -> bool:
+        """Say whether so many pixels could be held now. Never raises."""
+        return not self._waiting and self._has_room(n_pixels)
 
     async def wait(self, n_pixels: int) -> None:
         """Hold so many pixels once it is our turn; `give_back` ends that."""

@@ -85,6 +85,15 @@ def test_one_client_has_half_of_the_pixels(admission):
             assert admission.pixels == 100
 
 
+def test_it_says_beforehand_whether_there_is_room(admission):
+    assert admission.has_room(500)
+    with picture_of("a", admission, 40):
+        CLIENT.set("a")
+        assert admission.has_room(10)
+        assert not admission.has_room(11)
+    assert admission.shed == {}
+
+
 def test_one_picture_is_let_in_however_large(admission):
     with admission.picture(500):
         assert admission.pixels == 500

@@ -26,11 +26,12 @@ LARGE = black_png(9000, 5000)
 
 
 @contextmanager
-def decoder_of(processes=1, room=None, **limits):
+def decoder_of(processes=1, room=None, has_room=None, **limits):
     decoder = Decoder(
         DecoderLimits(**({"max_pixels": 50_000_000} | limits)),
         processes=processes,
         **({"room": room} if room else {}),
+        **({"has_room": has_room} if has_room else {}),
     )
     yield decoder
     decoder.close()
@@ -100,19 +101,37 @@ def test_room_is_held_from_the_header_to_the_end():
     assert held == [600, -600]
 
 
-def test_a_picture_without_room_is_dropped_and_the_process_goes_on():
+@pytest.mark.parametrize("has_room", [True, False])  # for any small picture
+@pytest.mark.parametrize("refused", [encoded(noise(30, 21)), LARGE])
+def test_a_picture_without_room_is_dropped_and_the_process_goes_on(refused, has_room):
     @contextmanager
     def room(n_pixels):
         if n_pixels > 600:
             raise QueueFull("no room")
         yield
 
-    with decoder_of(room=room) as decoder:
-        refused, taken = run(decoder, LARGE, PICTURE)
+    with decoder_of(room=room, has_room=lambda _: has_room) as decoder:
+        refused, taken = run(decoder, refused, PICTURE)
 
         assert isinstance(refused, QueueFull)
         assert taken.shape == (30, 20, 3)
         assert decoder.kills == 0
+
+
+@pytest.mark.parametrize(("has_room", "n_words"), [(True, 1), (False, 2)])
+def test_a_small_picture_comes_whole_where_there_is_room_for_any(has_room, n_words, monkeypatch):
+    words, in_thread = [], Decoder._in_thread
+
+    async def counted(self, step, *arguments):
+        words.append(step)
+        return await in_thread(self, step, *arguments)
+
+    monkeypatch.setattr(Decoder, "_in_thread", counted)
+    with decoder_of(has_room=lambda _: has_room) as decoder:
+        (taken,) = run(decoder, PICTURE)
+
+    assert taken.shape == (30, 20, 3)
+    assert len(words) == n_words
 
 
 def test_a_decode_that_takes_too_long_is_killed_and_the_next_one_goes_on():
