@@ -247,6 +247,7 @@ BROKEN = (
     ("all[0] = 1;", "a race: block 0, thread 1 writes"),
     ("if (thread_index() == 0) all[0] = 1;", "a race: block 1, thread 0 writes"),
     ("if (thread_index() == 0) all[0] = 1; else add_to(all, 1u);", "a race"),
+    ("if (thread_index() == 0) all[0] = 1; add_to(all, 1u);", "a race"),
     ("if (lane_index() < 5) warp_ballot(true);", "part: warp_ballot"),
     ("lane_index() < 5 ? warp_min(1u) : warp_max(1u);", "part: warp_min"),
     ("if (warp_index()) sync_threads();", "part: its end"),

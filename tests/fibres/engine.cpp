@@ -337,6 +337,9 @@ void keep(Access &place, Access own, uint32 since) {
         bool is_of_warp = place.thread / WARP == own.thread / WARP && place.others <= OF_WARP;
         own.others = is_of_warp ? OF_WARP : OF_BLOCK;
     }
+    // Its own atomic access does not hide the plain one that the others still race with.
+    const bool is_same = place.time >= since && place.block == own.block && place.thread == own.thread;
+    if (is_same && !place.others && place.time >= engine->now->after_warp) own.is_atomic &= place.is_atomic;
     place = own;
 }
 
