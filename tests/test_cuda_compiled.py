@@ -4,15 +4,20 @@ The interpreter takes much that the compiler refuses. Compiling is done in a pro
 own, where Triton is not told to interpret.
 """
 
+import ctypes
+import functools
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from gpu_kmeans.backends.cuda import colors, passes, seeds, steps
+from gpu_kmeans.backends.cuda import colors, dithering, passes, searching, seeds, steps
+from gpu_kmeans.backends.cuda import program as programs
 
 PROGRAM = Path(__file__).parent / "compile_kernels.py"
 
@@ -64,3 +69,73 @@ def test_nothing_but_whole_numbers_is_added_atomically_and_no_tensor_core_rounds
 
     assert {n.rsplit(".", 1)[1] for n in atomics} == {"u32", "u64"}
     assert not [n for n in found if "mma" in n]
+
+
+# CUDA C++, by the compiler that compiles it where there is a GPU
+
+GPUS = [(8, 0), (9, 0)]
+FILES = sorted(path.stem for path in programs.SOURCES.glob("*.cu"))
+FUSING = {"passes", "search", "seeding"}  # on purpose, where it is exact
+# Threads to a block of each kernel, as they are launched.
+THREADS = {
+    "trial": {32},
+    "search": {searching.THREADS, searching.CLUSTERED_THREADS},
+    "dithering": {
+        dithering.PREPARING_THREADS, dithering.LISTING_THREADS, dithering.BAND_THREADS,
+        dithering.MOST_ROW_THREADS,
+    },
+}  # fmt: skip
+
+
+@functools.cache
+def nvrtc():
+    """Load NVIDIA's compiler, and first what it looks for beside itself."""
+    (folder,) = importlib.util.find_spec("nvidia").submodule_search_locations
+    found = sorted(Path(folder).glob("cu*/lib/libnvrtc-builtins.so.*"))
+    ctypes.CDLL(str(found[-1]))
+    return ctypes.CDLL(str(next(found[-1].parent.glob("libnvrtc.so.*"))))
+
+
+@functools.cache
+def built(name, capability):
+    """Compile a file as `Program` does; return the binary and what people can read of it."""
+    source = programs._source("common.cuh") + programs._source(f"{name}.cu")
+    binary, text = programs.compile_by(nvrtc(), capability, name, source, ("CUBIN", "PTX"))
+    return binary, text.decode()
+
+
+@pytest.mark.parametrize("capability", GPUS, ids=str)
+@pytest.mark.parametrize("name", FILES)
+def test_cuda_cpp_is_compiled_for_gpus(name, capability):
+    binary, text = built(name, capability)
+
+    assert binary.startswith(b"\x7fELF")
+    kernels = re.findall(r"\.entry (\w+)", text)
+    assert kernels
+    assert all(kernel.encode() in binary for kernel in kernels)
+
+
+@pytest.mark.parametrize("capability", GPUS, ids=str)
+@pytest.mark.parametrize("name", FILES)
+def test_cuda_cpp_fuses_nothing_but_what_says_so(name, capability):
+    _, text = built(name, capability)
+    fused = set(re.findall(r"\b(?:fma|mad)\.[\w.]*f\d\d", text))
+
+    assert fused == ({"fma.rn.f32"} if name in FUSING else set())
+    assert not re.search(r"\b(?:div|sqrt)\.(?:approx|full)|\.ftz\b", text)
+    assert not re.search(r"\b(?:atom|red)\.[\w.]*f(?:16|32|64)", text)
+
+
+@pytest.mark.parametrize("name", THREADS)
+def test_kernels_of_cuda_cpp_take_as_many_threads_as_are_launched(name):
+    _, text = built(name, (9, 0))
+
+    assert {int(most) for most in re.findall(r"\.maxntid (\d+)", text)} == THREADS[name]
+
+
+def test_blocks_search_in_clusters_where_gpus_have_them():
+    of_old, of_new = (built("search", capability)[1] for capability in GPUS)
+
+    assert f".reqnctapercluster {searching.CLUSTER}," in of_new
+    assert of_new.count(".reqnctapercluster") == 2
+    assert "cluster" not in of_old.lower()

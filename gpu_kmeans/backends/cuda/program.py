@@ -217,10 +217,32 @@ def _plain(value: Argument) -> int | float:
 
 
 def _compile_for(device: torch.device, name: str, source: str) -> bytes:
-    """Compile for a GPU. Products and sums are rounded one by one, unless fused on purpose."""
+    """Compile for the GPU at hand, by what PyTorch brings along."""
     from torch.cuda._utils import _get_gpu_rtc_library
 
-    compiler = _get_gpu_rtc_library()
+    capability = torch.cuda.get_device_capability(device)
+    return compile_by(_get_gpu_rtc_library(), capability, name, source)[0]
+
+
+def compile_by(
+    compiler: ctypes.CDLL,
+    capability: tuple[int, int],
+    name: str,
+    source: str,
+    kinds: Sequence[str] = ("CUBIN",),
+) -> list[bytes]:
+    """Compile. Products and sums are rounded one by one, unless fused on purpose.
+
+    Args:
+        compiler: NVRTC.
+        capability: Of the GPU that it is for.
+        name: Of the file, without its ending.
+        source: Of the kernels.
+        kinds: What is wanted: "CUBIN", or "PTX" for what people read.
+
+    Raises:
+        RuntimeError: It does not compile; says where.
+    """
 
     def check(status: int) -> None:
         if status:
@@ -234,7 +256,7 @@ def _compile_for(device: torch.device, name: str, source: str) -> bytes:
         check(compiler[f"nvrtcGet{what}"](unit, text))
         return text.raw
 
-    major, minor = torch.cuda.get_device_capability(device)
+    major, minor = capability
     options = [f"--gpu-architecture=sm_{major}{minor}", "--fmad=false", "--std=c++17"]
     unit = ctypes.c_void_p()
     names = source.encode(), f"{name}.cu".encode()
@@ -243,7 +265,7 @@ def _compile_for(device: torch.device, name: str, source: str) -> bytes:
         given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
         if compiler.nvrtcCompileProgram(unit, len(options), given):
             raise RuntimeError(read("ProgramLog").rstrip(b"\0").decode())
-        return read("CUBIN")
+        return [read(kind) for kind in kinds]
     finally:
         compiler.nvrtcDestroyProgram(ctypes.byref(unit))
 
