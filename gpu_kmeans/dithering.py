@@ -111,9 +111,8 @@ def map_pixels(
     Returns:
         The mapping. Never raises.
     """
-    h, w, _ = histogram.shape
-    nearest = labels.entries.to(torch.uint8).index_select(0, histogram.inverse).reshape(h, w)
     if not dither and not thrift:
+        nearest = _looked_up(histogram, labels)
         counts, wcss, rows = labels.counts, labels.wcss, labels.entries
         if counts is None:
             masses = histogram.counts.double()
@@ -123,7 +122,7 @@ def map_pixels(
         return Mapping(indices=nearest, counts=counts, wcss=wcss)
     rows = labels.entries.long()
     features, entries = histogram.features(space), palette.to_features(space)
-    inverse = histogram.inverse.reshape(h, w)
+    inverse = histogram.inverse.reshape(histogram.shape[:2])
     if dither:
         own = rows
         if not labels.are_own:
@@ -138,13 +137,20 @@ def map_pixels(
             features, inverse, entries, rows, price=price, sweeps=THRIFTY_SWEEPS
         )
     if histogram.has_transparent:  # what is invisible takes no part
-        indices = torch.where(inverse == 0, nearest, indices)
+        indices = torch.where(inverse == 0, _looked_up(histogram, labels), indices)
     if not bool(palette.is_opaque.all()):  # what is opaque stays so
         shines = (opaque_colors(histogram.colors) & palette.is_opaque[rows])[inverse.long()]
-        indices = torch.where(shines & ~palette.is_opaque[indices.long()], nearest, indices)
+        shows = shines & ~palette.is_opaque[indices.long()]
+        indices = torch.where(shows, _looked_up(histogram, labels), indices)
     counts = torch.bincount(indices.reshape(-1), minlength=len(entries))
     wcss = _wcss(engine, histogram, palette, indices)
     return Mapping(indices=indices, counts=counts, wcss=wcss)
+
+
+def _looked_up(histogram: Histogram, labels: Labels) -> Tensor:
+    """Return the entry of each pixel's colour, (h, w) uint8."""
+    entries = labels.entries.to(torch.uint8)
+    return entries.index_select(0, histogram.inverse).reshape(histogram.shape[:2])
 
 
 def _wcss(engine: Backend, histogram: Histogram, palette: Palette, indices: Tensor) -> float:

@@ -12,6 +12,8 @@ from numba import njit
 from gpu_kmeans.backends import BLUR
 
 _FAR, _NEAR, _MIDDLE = (np.int32(BLUR[i]) for i in range(3))
+_ABOUT = (sum(BLUR) ** 2 - BLUR[2] ** 2) // 2  # what half of a pixel's neighbours weigh
+MANY_ENTRIES = 128  # beyond, four tables are too much for the first caches
 
 
 @njit(nogil=True, cache=True)
@@ -20,11 +22,13 @@ def count_meetings(indices, k, rows):
     """Return how much of each entry lies about each other (k, k), and the pixels of each (k,).
 
     Of each pair of pixels only one way is counted: the caller adds the transpose, but not of the
-    diagonal of pixels with themselves, which is returned by itself. Up to 2^24 pixels. Two tables
-    by turns, as in flat areas one sum would wait for the last.
+    diagonal of pixels with themselves, which is returned by itself. Up to 2^24 pixels. Some tables
+    by turns, as in flat areas one sum would wait for the last. What lies about a pixel weighs the
+    same for all, with what is nobody's beyond the edges, so it tells how many pixels there are.
     """
     h, w = indices.shape
-    tables, counts = np.zeros((2, k, k + 1), np.int32), np.zeros(k, np.int64)
+    apart = 0 if k > MANY_ENTRIES else 2
+    tables = np.zeros((2 + apart, k, k + 1), np.int32)
     lines = np.full((3, w + 4), k, np.int16)  # beyond the edges lies an entry that is nobody's
     here, below, lowest = lines[0], lines[1], lines[2]
     for y in range(rows[0], rows[1]):
@@ -34,21 +38,21 @@ def count_meetings(indices, k, rows):
                 lines[v, 2 : w + 2] = indices[y + v]
         for x in range(np.uint64(w)):
             entry = np.uint64(here[x + 2])
-            counts[entry] += 1
-            about = tables[x & 1, entry]
+            about, too = tables[x & 1, entry], tables[(x & 1) + apart, entry]
             about[np.uint64(here[x + 3])] += _MIDDLE * _NEAR
-            about[np.uint64(here[x + 4])] += _MIDDLE * _FAR
+            too[np.uint64(here[x + 4])] += _MIDDLE * _FAR
             about[np.uint64(below[x])] += _NEAR * _FAR
-            about[np.uint64(below[x + 1])] += _NEAR * _NEAR
+            too[np.uint64(below[x + 1])] += _NEAR * _NEAR
             about[np.uint64(below[x + 2])] += _MIDDLE * _NEAR
-            about[np.uint64(below[x + 3])] += _NEAR * _NEAR
+            too[np.uint64(below[x + 3])] += _NEAR * _NEAR
             about[np.uint64(below[x + 4])] += _NEAR * _FAR
-            about[np.uint64(lowest[x])] += _FAR * _FAR
+            too[np.uint64(lowest[x])] += _FAR * _FAR
             about[np.uint64(lowest[x + 1])] += _NEAR * _FAR
-            about[np.uint64(lowest[x + 2])] += _MIDDLE * _FAR
+            too[np.uint64(lowest[x + 2])] += _MIDDLE * _FAR
             about[np.uint64(lowest[x + 3])] += _NEAR * _FAR
-            about[np.uint64(lowest[x + 4])] += _FAR * _FAR
-    return (tables[0] + tables[1])[:, :k].astype(np.int64), counts
+            too[np.uint64(lowest[x + 4])] += _FAR * _FAR
+    found = tables.sum(axis=0).astype(np.int64)
+    return found[:, :k], found.sum(axis=1) // _ABOUT
 
 
 @njit(nogil=True, cache=True)
