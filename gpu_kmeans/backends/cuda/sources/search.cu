@@ -104,7 +104,7 @@ template <int D, int PARTS> struct Search {
             }
             sync_threads();
         }
-        sync_threads();  // all have read what the next pass clears
+        // Of the last pass nothing is read but what each thread has.
     }
 
     // How many of the numbers come before the c-th in falling order, or in rising order.
