@@ -17,19 +17,19 @@ _TINY = 1e-30  # for black, whose cube root is nothing on the grid
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def place_levels(colors, levels, offset, rows, features):
+def place_levels(colors, levels, offset, alpha_steps, rows, features):
     """Write the features of the colours rows[0]..rows[1], each channel by its level (256,)."""
     c = colors.shape[1]
     for i in range(rows[0], rows[1]):
         for j in range(3):
             features[i, j] = levels[np.uint64(colors[i, j])]
     if c > 3:  # noqa: PLR2004
-        _fade(colors, offset, rows[0], rows[1], features)
+        _fade(colors, offset, alpha_steps, rows[0], rows[1], features)
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def place_in_oklab(colors, linear, to_cones, to_oklab, offset, rows, features):
+def place_in_oklab(colors, linear, to_cones, to_oklab, offset, alpha_steps, rows, features):
     """Write the features of the colours rows[0]..rows[1].
 
     linear (256,) has each level's light; to_cones and to_oklab (3, 3), the latter in grid steps.
@@ -53,7 +53,7 @@ def place_in_oklab(colors, linear, to_cones, to_oklab, offset, rows, features):
             features[first + i, 1] = light[1, i]
             features[first + i, 2] = light[2, i]
         if colors.shape[1] > 3:  # noqa: PLR2004
-            _fade(colors, offset, first, first + n, features)
+            _fade(colors, offset, alpha_steps, first, first + n, features)
 
 
 @njit(nogil=True, cache=True)
@@ -79,11 +79,11 @@ def _find_roots(light, weights, n, roots):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _fade(colors, offset, first, last, features):
+def _fade(colors, offset, alpha_steps, first, last, features):
     """Premultiply features towards the space's black, and write alpha."""
     for i in range(first, last):
         alpha = np.float64(colors[i, 3])
         for j in range(3):
             value = (np.float64(features[i, j]) - offset[j]) * alpha / 255
             features[i, j] = np.floor(value + 0.5) + offset[j]
-        features[i, 3] = alpha * 8
+        features[i, 3] = alpha * alpha_steps
