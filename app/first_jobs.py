@@ -22,8 +22,8 @@ _USUAL: tuple[dict[str, Any], ...] = (  # each with kernels of its own, 4 to 14 
 def something_small(device: torch.device) -> Iterator[Job[Any]]:
     """Give jobs that need every kernel which a usual request on the device does. Never raises.
 
-    The picture has as many colours as a photograph: they are merged for the search, and threads
-    share them.
+    The pictures have as many colours as a photograph: they are merged for the search, and threads
+    share them. One has few, for those that one thread iterates on by itself.
     """
     noise = np.random.default_rng(0).integers(0, 255, (192, 192, 4)).astype(np.uint8)
     for picture in (noise[..., :3].copy(), noise):
@@ -32,4 +32,5 @@ def something_small(device: torch.device) -> Iterator[Job[Any]]:
         if device.type == "cuda":  # a kernel is compiled for each width of palettes
             for k in _WIDTHS:
                 yield QuantizeJob(pixels=picture, options={"k": k})
+    yield QuantizeJob(pixels=noise[:32, :32, :3].copy(), options={"k": 8})
     yield ClusterJob(points=noise[0, :9, :3] / 2, k=2)

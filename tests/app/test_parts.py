@@ -231,7 +231,7 @@ async def main():
     photo = np.ascontiguousarray(load_sample_image("china.jpg"))
     clear = np.dstack([photo, photo[..., :1]])
     wishes = [{}, preferred(CompressOptions()), preferred(CompressOptions(prefer="bytes"))]
-    for pixels in (photo, clear):
+    for pixels in (photo, clear, photo[::8, ::8].copy()):
         for wish in wishes:
             options = {"k": 64, "curve": True, **wish}
             await engine.submit(QuantizeJob(pixels=pixels, options=options))
