@@ -280,6 +280,7 @@ def test_five_pictures_come_back_in_one_zip(visit):
     }
     visit.bring(files)
     visit.page.locator('#k-presets input[value="16"]').check()
+    expect(visit.page.locator("#curl")).to_contain_text("k=16")  # not what came before it
     expect(visit.page.locator("#zip")).to_be_enabled()
     expect(visit.page.locator("#batch-sum")).to_contain_text("5 pictures")
     visit.settle()
