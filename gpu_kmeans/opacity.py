@@ -34,7 +34,8 @@ def settle_opaque(
         kept: How many entries, the first ones, must stay as they are.
 
     Returns:
-        The palette, the computed entries sorted where any has changed. Never raises.
+        The palette; where the picture has opaque colours, the computed entries are sorted. Never
+        raises.
     """
     is_opaque = opaque_colors(histogram.colors)
     computed = torch.arange(len(palette.colors), device=is_opaque.device) >= kept

@@ -110,12 +110,8 @@ class CpuBackend:
     @staticmethod
     def _histogram_with_alpha(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sort the pixels' Morton codes, each with its place: equal ones are a colour."""
-        array, tables, keys = (
-            pixels.numpy(),
-            spread_levels(4).numpy(),
-            np.empty(len(pixels), np.uint64),
-        )
-        chunks = _pixel_chunks(len(array))
+        array, tables = pixels.numpy(), spread_levels(4).numpy()
+        keys, chunks = np.empty(len(array), np.uint64), _pixel_chunks(len(array))
         parallel(lambda rows: alpha_kernels.make_keys(array, tables, rows, keys), chunks)
         keys.sort()
         total = alpha_kernels.count_runs(keys)
