@@ -52,6 +52,7 @@ class Batcher(Generic[Job]):
         run: Computes a batch.
         cost_of: Pixels of a job.
         lanes: Batches computed at once.
+        ahead: Batches given to the engine beyond those, so that a lane that is done has the next.
         max_batch_jobs: Most jobs of a batch; 1 where company does not pay.
         max_batch_pixels: Most pixels of a batch; a job with more runs alone.
         wait_s: How long the first job of a batch waits for company.
@@ -63,11 +64,12 @@ class Batcher(Generic[Job]):
         cost_of: Callable[[Job], int],
         *,
         lanes: int = 1,
+        ahead: int = 0,
         max_batch_jobs: int = 1,
         max_batch_pixels: int,
         wait_s: float = 0.0,
     ) -> None:
-        self._run, self._cost_of, self._lanes = run, cost_of, lanes
+        self._run, self._cost_of, self._lanes, self._ahead = run, cost_of, lanes, ahead
         self._max_jobs, self._max_pixels = max_batch_jobs, max_batch_pixels
         self._wait_s = wait_s
         self._waiting: deque[Ticket[Job]] = deque()
@@ -131,7 +133,9 @@ class Batcher(Generic[Job]):
             self._waiting.popleft()
         if not self._waiting:
             return False
-        return self._n_busy + self._lanes_for(self._waiting[0]) <= self._lanes
+        ticket = self._waiting[0]
+        most = self._lanes if self._is_large(ticket) else self._lanes + self._ahead
+        return self._n_busy + self._lanes_for(ticket) <= most
 
     def _is_large(self, ticket: Ticket[Job]) -> bool:
         return ticket.cost > self._max_pixels

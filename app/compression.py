@@ -6,9 +6,9 @@ from typing import Any
 
 from app.budget import Budget, Weighed
 from app.codecs import DecodedPicture
-from app.delivery import Delivery
+from app.delivery import Delivery, deliver, encoding
 from app.errors import BadParameter
-from app.jobs import Compute, ElbowJob, Outcome, QuantizeJob
+from app.jobs import Compute, ElbowJob, FileJob, Outcome, QuantizeJob, WrittenImage
 from app.options import CompressOptions
 from gpu_kmeans import QuantizedImage
 from gpu_kmeans.elbow import curve_ks
@@ -24,7 +24,8 @@ class Made:
     """A picture in few colours.
 
     Attributes:
-        outcome: It, and what computed it; the times are of all fits.
+        outcome: It, and what computed it; the times are of all fits. Its indices may be left out,
+            see `Service.reduce`.
         file: What goes back.
         encode_ms: Milliseconds all writing took.
     """
@@ -44,6 +45,7 @@ class Compression:
         job: The fit that was asked for.
         compute: See `Service`.
         deliver: Writes a quantized picture with some effort, and says how long that took.
+        is_written_at_once: Whoever computes the fit writes its file too.
     """
 
     picture: DecodedPicture
@@ -51,6 +53,7 @@ class Compression:
     job: QuantizeJob
     compute: Compute
     deliver: Deliver
+    is_written_at_once: bool = False
     _fits: dict[int, Outcome[QuantizedImage]] = field(default_factory=dict)
     _files: dict[tuple[int, int], Delivery] = field(default_factory=dict)
     _queue_ms: float = 0.0
@@ -64,10 +67,26 @@ class Compression:
             BadParameter: The bytes do not go with another option, or are too few for one colour.
         """
         if self.options.max_bytes is None:
+            if self.is_written_at_once:
+                return await self._at_once()
             outcome = await self._fit(self.job)
             return self._made(outcome, await self._write(outcome.result, self.options.effort))
         self._check()
         return await self._within(self.options.max_bytes)
+
+    async def _at_once(self) -> Made:
+        job = FileJob(
+            pixels=self.job.pixels,
+            options=self.job.options,
+            encoding=encoding(self.picture, self.options),
+            on_progress=self.job.on_progress,
+        )
+        outcome: Outcome[Any] = await self.compute(job)
+        written: WrittenImage = outcome.result
+        self._queue_ms, self._encode_ms = outcome.queue_ms, written.encode_ms
+        self._kmeans_ms = outcome.kmeans_ms - written.encode_ms
+        file = deliver(self.picture, written.image, self.options, data=written.data)
+        return self._made(replace(outcome, result=written.image), file)
 
     def _check(self) -> None:
         got = self.options.max_bytes

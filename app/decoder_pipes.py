@@ -65,9 +65,8 @@ class DecodingProcess(PipedProcess):
             self._send(GO_ON)
             message = self._receive_message()
             shape = tuple(map(int, message["shape"]))
-            content = self._receive(int(np.prod(shape)))
+            pixels = self._receive_array(int(np.prod(shape))).reshape(shape)
             exif, xmp = (bytes(self._receive(int(length))) for length in message["metadata"])
-        pixels = np.frombuffer(content, np.uint8).reshape(shape)
         return DecodedPicture(
             pixels=pixels,
             media_type=str(message["media_type"]),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,11 +13,12 @@ from app.options import CompressOptions
 from gpu_kmeans import QuantizedImage
 from gpu_kmeans.metrics import picture_wcss, psnr_db
 
-__all__ = ["Delivery", "deliver", "pixels_for", "with_alpha"]
+__all__ = ["Delivery", "deliver", "encoding", "pixels_for", "takes_no_time", "with_alpha"]
 
 _ALPHA = 3  # the channel
 _HALF_OPAQUE = 128
 _THOROUGH = 3  # effort beyond which little is gained
+_QUICK, _SMALL = 1, 1 << 20  # effort and pixels that take a few milliseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,7 @@ def deliver(
     quantized: QuantizedImage,
     options: CompressOptions,
     is_wanted: Callable[[], bool] = lambda: True,
+    data: bytes | None = None,
 ) -> Delivery:
     """Encode the picture in few colours, or keep the file that came.
 
@@ -80,6 +83,8 @@ def deliver(
         quantized: What became of it, as numpy arrays.
         options: `format`, `effort`, `skip_if_larger`, and whether the palette was given.
         is_wanted: Asked now and then; once it says no, the work ends.
+        data: The file, if it has been written as `encoding` says; then this takes no time, and
+            asks for no indices.
 
     Returns:
         The file.
@@ -88,21 +93,13 @@ def deliver(
         UnwantedError: `is_wanted` said no.
     """
     media_type = MEDIA_TYPES[options.format]
-    is_own = options.palette is options.reserve is None and options.order == "given"
-    is_exact = is_own and quantized.k_reason == "distinct colors"
+    is_exact = _is_own(options) and quantized.k_reason == "distinct colors"
     has_room = options.max_bytes is None or picture.bytes <= options.max_bytes
     if is_exact and has_room and picture.is_palette and picture.media_type == media_type:
         return _original(picture, ())
-    data = encode(
-        np.asarray(quantized.indices),
-        np.asarray(quantized.palette),
-        options.format,
-        effort=options.effort,
-        keep_order=not is_own,
-        is_wanted=is_wanted,
-        exif=picture.exif if options.metadata == "keep" else b"",
-        xmp=picture.xmp if options.metadata == "keep" else b"",
-    )
+    if data is None:
+        indices, palette = np.asarray(quantized.indices), np.asarray(quantized.palette)
+        data = encode(indices, palette, is_wanted=is_wanted, **encoding(picture, options))
     growth = f"{picture.bytes:,} bytes came, the {options.format} takes {len(data):,}"
     is_larger = len(data) > picture.bytes
     if is_larger and options.skip_if_larger:
@@ -123,6 +120,29 @@ def deliver(
         else psnr_db(wcss, picture.pixels.shape),
         warnings=tuple(notes),
     )
+
+
+def encoding(picture: DecodedPicture, options: CompressOptions) -> dict[str, Any]:
+    """Say how to write the picture, in keywords of `app.encoders.encode`. Never raises."""
+    keeps_metadata = options.metadata == "keep"
+    return {
+        "image_format": options.format,
+        "effort": options.effort,
+        "keep_order": not _is_own(options),
+        "exif": picture.exif if keeps_metadata else b"",
+        "xmp": picture.xmp if keeps_metadata else b"",
+    }
+
+
+def takes_no_time(picture: DecodedPicture, options: CompressOptions) -> bool:
+    """Say whether the file is written in a few milliseconds. Never raises."""
+    is_small = picture.width * picture.height <= _SMALL
+    return options.format == "png" and options.effort <= _QUICK and is_small
+
+
+def _is_own(options: CompressOptions) -> bool:
+    """Say whether palette and order are ours to choose."""
+    return options.palette is options.reserve is None and options.order == "given"
 
 
 def _advice(quantized: QuantizedImage, options: CompressOptions) -> str:

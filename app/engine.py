@@ -4,7 +4,7 @@ Two threads talk to a GPU, each on a stream of its own, so that the copies of on
 the computing of another; pictures of a batch that want the same are computed together, in halves
 where there is no room, then each by itself, then on the CPU. On the CPU several jobs are computed
 at once, in lanes of their own (`app.lanes`) that share the processors, which is a third faster than
-one job with all of them; a job that is alone, or large, has them all, in the first lane.
+one job with all of them; a job that is alone, or large, has them all, in a thread of ours.
 
 What is computed says `app.jobs`; the engine adds the device, the thread and the clock.
 Knows no web framework.
@@ -18,8 +18,9 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -31,6 +32,7 @@ from app.errors import DeviceUnavailable, OutOfMemory, ServiceError
 from app.first_jobs import something_small
 from app.jobs import Job, OnProgress, Outcome, QuantizeJob, on_host, public_errors
 from app.lanes import Lane, LaneProcess, OwnLane, UnwantedError, end_if_unwanted
+from app.nursery import Nursery
 from gpu_kmeans import quantize_batch
 from gpu_kmeans.backends import backend_for
 
@@ -50,8 +52,8 @@ class Engine:
     Args:
         backend: `auto` (cuda where there is a GPU, else cpu), `reference`, `cpu` or `cuda`.
         processors: How many to use on the CPU; None for all that this process may run on.
-        processes: How many compute on the CPU beside this one, a job at a time each; with none, as
-            many threads do as there are processors.
+        processes: How many compute beside this one, on the CPU, what shares the processors, a job
+            at a time each; with none, as many threads do as there are processors, with one, one.
         niceness: Of its threads on Linux, beyond our own: at 5 they have a third of the time that
             one has who answers, decodes or encodes meanwhile.
 
@@ -75,20 +77,23 @@ class Engine:
             self.backend = backend_for(self._device, backend).name
         self.device = str(self._device)
         self._n_processors = processors or _processors()
-        processes = 0 if on_gpu else processes
         threads = _GPU_LANES if on_gpu else self._n_processors
-        self.lanes = processes + 1 if processes else threads
+        processes = 0 if on_gpu else processes
+        self.lanes = processes or threads
         nice = os.getpriority(os.PRIO_PROCESS, 0) + niceness
-        self._beside = [LaneProcess(nice) for _ in range(processes)]
-        own = [OwnLane() for _ in range(self.lanes - processes)]
-        self._lanes: list[Lane] = [*own, *self._beside]
-        self._free: queue.PriorityQueue[int] = queue.PriorityQueue()  # the first ones first
-        for place in range(len(own)):
-            self._free.put(place)
-        self._cold = list(range(len(own), self.lanes))  # which take no job yet
+        self._nursery = Nursery(nice, self.backend)
+        n_beside = processes if processes > 1 else 0  # one alone shares with nobody
+        self._beside = [LaneProcess(self._nursery) for _ in range(n_beside)]
+        self._cold = list(self._beside)  # which take no job yet
+        self._free: queue.SimpleQueue[LaneProcess] = queue.SimpleQueue()
+        self.has_processes = bool(self._beside)
+        self.ahead = len(self._beside[:1])  # a process that is done finds the next job here
         self.max_batch_jobs = _MOST_JOBS if on_gpu else 1  # threads, not batches, fill processors
         self._threads = ThreadPoolExecutor(
-            self.lanes, "engine", initializer=_enter, initargs=(self._device, niceness)
+            self.lanes + self.ahead,
+            "engine",
+            initializer=_enter,
+            initargs=(self._device, niceness),
         )
         self.out_of_memory = self.moved_to_cpu = 0  # batches or jobs; jobs
         self._is_warm, self._n_defects = False, 0
@@ -134,24 +139,22 @@ class Engine:
 
         Processes beside this one join when they have done so too.
         """
-        for lane in self._beside:
-            lane.start()
+        if self._beside:
+            self._nursery.start()
         for job in something_small(self._device):
             await self.submit(job)
         gc.collect()
         gc.freeze()  # what is there now stays: a later collection, which holds everyone, is short
         self._is_warm, self._n_defects = True, 0
         _log.info("ready: %s on %s", self.backend, self.device)
-        loop = asyncio.get_running_loop()
-        joining = [loop.run_in_executor(self._threads, self._join, place) for place in self._cold]
-        await asyncio.gather(*joining)
+        if self._cold:
+            await asyncio.to_thread(self._join)
 
-    def _join(self, place: int) -> None:
-        """Warm a lane up; from then on it takes jobs."""
-        for job in something_small(self._device):
-            self._lanes[place].run(job, self._device, self.backend, 1, lambda: True)
-        self._cold.remove(place)
-        self._free.put(place)
+    def _join(self) -> None:
+        """Let processes come up; from then on they take jobs, and try again if they have not."""
+        while self._cold:
+            self._cold[-1].come_up()
+            self._free.put(self._cold.pop())
 
     async def stay_ready(self) -> None:
         """Warm up, and again whenever it is not ready any more, until cancelled."""
@@ -172,6 +175,7 @@ class Engine:
     def close(self) -> None:
         """End the threads once the jobs in hand are done, without waiting for that."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._nursery.close()
         for lane in self._beside:
             lane.close()
 
@@ -244,13 +248,9 @@ class Engine:
         return outcome
 
     def _run(self, ticket: Ticket[Job[Result]], share: float) -> Outcome[Result]:
-        started_at = time.perf_counter()
-        place = self._free.get()
-        try:
-            with public_errors():
-                device, backend, result = self._with_room(self._lanes[place], ticket, share)
-        finally:
-            self._free.put(place)
+        with self._lane(share) as lane, public_errors():
+            started_at = time.perf_counter()
+            device, backend, result = self._with_room(lane, ticket, share)
         moved = device != self._device
         return Outcome(
             result=result,
@@ -260,6 +260,18 @@ class Engine:
             queue_ms=1e3 * (started_at - ticket.asked_at),
             kmeans_ms=1e3 * (time.perf_counter() - started_at),
         )
+
+    @contextmanager
+    def _lane(self, share: float) -> Iterator[Lane]:
+        """Have a lane: a process for what shares the processors, once they are up."""
+        if share == 1.0 or self._cold or not self._beside:
+            yield OwnLane()
+            return
+        lane = self._free.get()
+        try:
+            yield lane
+        finally:
+            self._free.put(lane)
 
     def _with_room(
         self, lane: Lane, ticket: Ticket[Job[Result]], share: float

@@ -4,6 +4,7 @@ A job is a value; whoever owns a device adds it, the thread and the clock. What 
 is translated here, so that nobody above has to know its errors. Knows no web framework.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Num, UInt8
 
 from app.device import to_device, to_numpy
+from app.encoders import encode
 from app.errors import BadParameter, BadPoints, DeviceUnavailable
 from gpu_kmeans import (
     DeviceError,
@@ -31,10 +33,12 @@ __all__ = [
     "ClusterJob",
     "Compute",
     "ElbowJob",
+    "FileJob",
     "Job",
     "OnProgress",
     "Outcome",
     "QuantizeJob",
+    "WrittenImage",
     "on_host",
     "pixels_of",
     "public_errors",
@@ -73,6 +77,50 @@ class QuantizeJob:
         pixels = to_device(self.pixels, device)
         result = quantize(pixels, backend=backend, on_progress=self.on_progress, **self.options)
         return on_host(result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenImage:
+    """A picture in few colours, and its file.
+
+    Attributes:
+        image: The former, but for its indices, which are in the file.
+        data: The file.
+        encode_ms: Milliseconds the writing took.
+    """
+
+    image: QuantizedImage
+    data: bytes
+    encode_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileJob:
+    """A picture to reduce to its palette, and to write on the spot: for files that take no time.
+
+    Attributes:
+        pixels: See `QuantizeJob`.
+        options: Likewise.
+        encoding: Keywords of `app.encoders.encode`.
+        on_progress: Told the share of the work done, from the engine's thread.
+    """
+
+    pixels: UInt8[np.ndarray, "h w c"]
+    options: Mapping[str, Any]
+    encoding: Mapping[str, Any]
+    on_progress: OnProgress | None = None
+
+    def run(self, device: torch.device, backend: str) -> WrittenImage:
+        """Quantize the picture on the device, and write it."""
+        fit = QuantizeJob(pixels=self.pixels, options=self.options, on_progress=self.on_progress)
+        image = fit.run(device, backend)
+        started_at = time.perf_counter()
+        data = encode(np.asarray(image.indices), np.asarray(image.palette), **self.encoding)
+        return WrittenImage(
+            image=replace(image, indices=image.indices[:0]),
+            data=data,
+            encode_ms=1e3 * (time.perf_counter() - started_at),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +234,11 @@ def on_host(image: QuantizedImage) -> QuantizedImage:
 
 def pixels_of(job: Job[Any]) -> int:
     """Say how much work a job is: its pixels, or the coordinates of its points. Never raises."""
-    array = job.pixels if isinstance(job, QuantizeJob) else getattr(job, "points", np.empty(0))
+    array = (
+        job.pixels
+        if isinstance(job, QuantizeJob | FileJob)
+        else getattr(job, "points", np.empty(0))
+    )
     return int(array.size // _CHANNELS)
 
 

@@ -1,17 +1,15 @@
 """Where one job at a time is computed: in the thread that asks, or in a process beside this one.
 
 Threads of one process take turns at its interpreter: two that compute small pictures, with those
-that answer and encode, leave a sixth of two processors idle. So on the CPU every lane but the first
-is a process; the first, which large pictures get, has its memory here.
+that answer and encode, leave a sixth of two processors idle. So on the CPU jobs that share the
+processors are computed in processes; one that has them all, as a large one does, is computed here.
 
 A process that dies under a job is replaced and the job tried again, up to three times in all, since
 the death may have had nothing to do with it. One that does not even come up has nothing to do with
 the job, which is then computed here. One that goes on with what nobody wants any more is killed.
-`app.lane_process` is the other side and says what is spoken.
+`app.lane_process` is the other side and says what is spoken; `app.nursery` starts it.
 """
 
-import pickle
-import select
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -20,15 +18,13 @@ import torch
 
 from app.errors import DeviceUnavailable
 from app.jobs import Job, OnProgress
-from app.pipes import LENGTH, PipedProcess, ProcessDiedError
+from app.nursery import Child, Nursery
+from app.pipes import ProcessDiedError
 
 __all__ = ["Lane", "LaneProcess", "OwnLane", "UnwantedError", "end_if_unwanted"]
 
-MODULE = "app.lane_process"
-_KEPT = ("HOME", "NUMBA_CACHE_DIR", "NUMBA_CPU_FEATURES", "NUMBA_CPU_NAME")  # of kernels
-_LOOK_EVERY_MS = 50
 _PATIENCE_S = 10.0  # with a job that nobody wants and that does not end
-_TRIES = 3  # to compute a job, as on a cluster, and to start a process
+_TRIES = 3  # to compute a job, as on a cluster
 
 IsWanted = Callable[[], bool]
 
@@ -88,13 +84,13 @@ class LaneProcess:
     """A process beside this one, on the CPU; a job's hook is not told how far it is.
 
     Attributes:
-        niceness: Its own.
+        nursery: Where it comes from.
         deaths: How many died at work.
     """
 
-    niceness: int = 0
+    nursery: Nursery
     deaths: int = 0
-    _process: "_Process | None" = field(default=None, repr=False)
+    _child: Child | None = field(default=None, repr=False)
     _is_closed: bool = False
     _is_wanted: IsWanted | None = None  # of the job in hand
     _unwanted_s: float = 0.0
@@ -113,11 +109,11 @@ class LaneProcess:
         self, job: Job[Any], device: torch.device, backend: str, n_threads: int, is_wanted: IsWanted
     ) -> Any:
         travelling = replace(job, on_progress=None)  # type: ignore[type-var] # which stays here
-        content = pickle.dumps((travelling, str(device), backend, n_threads), protocol=5)
+        request = (travelling, str(device), backend, n_threads)
         deaths = 0
-        while deaths < _TRIES and (process := self._come_up()):
+        while deaths < _TRIES and (child := self.come_up()):
             try:
-                result, error = process.ask(content, is_wanted)
+                result, error = child.ask(request, is_wanted)
             except ProcessDiedError:
                 deaths += 1
                 self.deaths += 1
@@ -132,77 +128,31 @@ class LaneProcess:
             return OwnLane().run(job, device, backend, n_threads, is_wanted)
         raise DeviceUnavailable("What computes has died, again and again, or is stopping.")
 
-    def _come_up(self) -> "_Process | None":
-        """Start the process where there is none, and wait for it; None if it does not come up."""
-        for _ in range(_TRIES):
-            if self._process is not None and self._process.is_dead:
+    def come_up(self) -> Child | None:
+        """Have a process, a new one if it is dead; None if none comes up, or once it is closed."""
+        if self._child is not None and self._child.is_dead:
+            self._end()
+        if self._child is None and not self._is_closed:
+            self._child = self.nursery.fork()
+            if self._is_closed:  # meanwhile
                 self._end()
-            self.start()
-            if self._process is None:
-                return None
-            try:
-                self._process.wait()
-            except ProcessDiedError:
-                self._end()
-            else:
-                return self._process
-        return None
-
-    def start(self) -> None:
-        """Start the process, if there is none, and the lane is not closed."""
-        if not self._is_closed:
-            self._process = self._process or _Process(self.niceness)
+        return self._child
 
     def look(self, seconds: float) -> None:
         """Kill a process that has gone on for long with what nobody wants."""
-        process, is_wanted = self._process, self._is_wanted
-        if process is None or is_wanted is None or is_wanted():
+        child, is_wanted = self._child, self._is_wanted
+        if child is None or is_wanted is None or is_wanted():
             return
         self._unwanted_s += seconds
         if self._unwanted_s > _PATIENCE_S:
-            process.kill()
+            child.kill()
 
     def close(self) -> None:
-        """End the process, if there is one, and start no other."""
+        """End the process, if there is one, and have no other."""
         self._is_closed = True
         self._end()
 
     def _end(self) -> None:
-        if self._process is not None:
-            self._process.close()
-            self._process = None
-
-
-class _Process(PipedProcess):
-    def __init__(self, niceness: int) -> None:
-        super().__init__(MODULE, niceness, kept=_KEPT)
-        self._is_up = False
-
-    def kill(self) -> None:
-        """Kill it; whoever waits for it learns that it died."""
-        self._popen.kill()
-
-    @property
-    def is_dead(self) -> bool:
-        """It has ended, whoever ended it."""
-        return self._popen.poll() is not None
-
-    def wait(self) -> None:
-        """Wait for its first word, that it can be sent a job."""
-        with self._talking:
-            self._is_up = self._is_up or bool(self._receive(LENGTH.size))
-
-    def ask(self, content: bytes, is_wanted: IsWanted) -> tuple[Any, Exception | None]:
-        """Send a job and wait for its result, or its error; tell once that nobody wants it."""
-        with self._talking:
-            self._send(LENGTH.pack(len(content)))
-            self._send(content)
-            answers, is_told = select.poll(), False
-            answers.register(self._from, select.POLLIN)
-            while not answers.poll(_LOOK_EVERY_MS):
-                if not is_told and not is_wanted():
-                    self._send(LENGTH.pack(0))
-                    is_told = True
-            (n_bytes,) = LENGTH.unpack(self._receive(LENGTH.size))
-            found: tuple[Any, Exception | None] = pickle.loads(self._receive(n_bytes))  # noqa: S301 - our own process's
-        return found
+        if self._child is not None:
+            self._child.close()
+            self._child = None

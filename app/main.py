@@ -96,6 +96,7 @@ def create_app(
         max_points_bytes=settings.max_points_bytes,
         threads=CapacityLimiter(settings.codec_threads),
         drawer=drawer,
+        writes_at_once=engine is not None and engine.has_processes,
     )
     app.state.health = Health(
         device=engine.device if engine else "elsewhere",
@@ -133,6 +134,7 @@ def _batcher(engine: Engine, settings: Settings) -> Batcher[Job[Any]]:
         engine.compute,
         pixels_of,
         lanes=engine.lanes,
+        ahead=engine.ahead,
         max_batch_jobs=engine.max_batch_jobs,
         max_batch_pixels=settings.max_batch_pixels,
         wait_s=settings.batch_wait_timeout_s,

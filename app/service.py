@@ -25,7 +25,7 @@ from app.answers import (
 from app.codecs import DecodedPicture
 from app.compression import Compression, Made
 from app.decoder import Decoder
-from app.delivery import Delivery, deliver, pixels_for, with_alpha
+from app.delivery import Delivery, deliver, pixels_for, takes_no_time, with_alpha
 from app.drawer import Drawer
 from app.errors import BadParameter, BodyTooLarge
 from app.jobs import ClusterJob, Compute, ElbowJob, OnProgress, QuantizeJob
@@ -66,6 +66,8 @@ class Service:
         max_points_bytes: Longest table of points, as JSON.
         threads: How many pictures may be encoded at once.
         drawer: Turns sketches into files of figures.
+        writes_at_once: Whoever computes a picture writes it too, where that takes no time: what
+            computes is a process, and the picture need not come back first.
     """
 
     compute: Compute
@@ -73,6 +75,7 @@ class Service:
     max_points_bytes: int
     threads: CapacityLimiter
     drawer: Drawer
+    writes_at_once: bool = False
 
     async def compress(
         self,
@@ -97,6 +100,7 @@ class Service:
                 options,
                 with_curve=with_curve,
                 is_shared=is_shared,
+                needs_indices=False,
                 on_progress=on_progress,
             )
             return describe_made(picture, made, decode_ms, with_curve=with_curve)
@@ -108,9 +112,12 @@ class Service:
         *,
         with_curve: bool = False,
         is_shared: bool = False,
+        needs_indices: bool = True,
         on_progress: OnProgress | None = None,
     ) -> Made:
         """Give a decoded picture in k colours, and the file that goes back; see `compress`.
+
+        Who does not need the indices of the picture, which are in the file, may not get them.
 
         Raises:
             ServiceError: An option does not fit the picture.
@@ -134,7 +141,14 @@ class Service:
             return await self._delivered(picture, image, asked)
 
         return await Compression(
-            picture=picture, options=options, job=job, compute=self.compute, deliver=write
+            picture=picture,
+            options=options,
+            job=job,
+            compute=self.compute,
+            deliver=write,
+            is_written_at_once=(
+                self.writes_at_once and not needs_indices and takes_no_time(picture, options)
+            ),
         ).run()
 
     async def palette(

@@ -113,11 +113,12 @@ class Settings(BaseSettings):
     decode_memory_bytes: int = Field(default=2 * 2**30, ge=2**28, le=2**40)
     """Address space of a process that decodes: 50 megapixels with a profile fit."""
 
-    engine_processes: int = Field(default=min(PROCESSORS, 8) - 1, ge=0, le=255)
-    """Processes that compute beside this one, on the CPU: they share the processors among them.
+    engine_processes: int = Field(default=min(PROCESSORS, 8), ge=0, le=256)
+    """Processes that compute on the CPU what shares the processors, one picture at a time each.
 
-    Each takes 240 MB of its own. With none, as many threads of this one compute as there are
-    processors, and small pictures take a quarter longer: threads take turns at the interpreter.
+    They are forked from one that takes 240 MB, and take 20 MB more each, and room for a picture.
+    With 0, as many threads of the server compute as there are processors, and small pictures take a
+    quarter longer, as threads take turns at the interpreter; with 1, one thread does.
     """
 
     max_batch_pixels: int = Field(default=8_000_000, ge=1, le=10**9)

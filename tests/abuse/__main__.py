@@ -29,7 +29,7 @@ PAGE = """# Under attack
 `make test-abuse` starts the real server on a loopback port, attacks it and writes this page.
 It fails on an answer of 5xx other than the fault that was built in, a crash, a hang, or a lost job.
 After each attack an ordinary picture has to be answered, and nothing may be left under way.
-Memory is that of the server and its decoders together.
+Memory is that of the server and its processes together; pages that they share are counted for each.
 Health is `GET /healthz` on a new connection every 25 ms: median and 99th percentile.
 
 Version {version}, {made}, {today}; the attacker runs on the same processors.

@@ -2,10 +2,10 @@
 
 import faults
 
-import app.lanes
+import app.nursery
 from app.cli import main
 
 if __name__ == "__main__":
     faults.build_in()
-    app.lanes.MODULE = "tests.abuse.faulty_lane"
+    app.nursery.MODULE = "tests.abuse.faulty_lane"
     main(["serve"])

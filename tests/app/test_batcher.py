@@ -97,6 +97,32 @@ def test_lanes_share_the_engine_once_there_is_more_than_one_job():
     run(test)
 
 
+def test_a_lane_that_is_done_has_its_next_job_where_the_engine_takes_one_ahead():
+    async def test(engine):
+        batcher = batcher_of(engine, lanes=2, ahead=1, max_batch_jobs=1)
+        tasks = await submit(batcher, 1, 2, 3, 4)
+        assert engine.batches == [[1], [2], [3]]
+        assert batcher.n_waiting == 1
+        engine.go_on.set()
+        await asyncio.gather(*tasks)
+
+        assert engine.shares[:3] == [1.0, 0.5, 0.5]
+
+    run(test)
+
+
+def test_a_large_job_waits_for_what_was_given_ahead_too():
+    async def test(engine):
+        tasks = await submit(batcher_of(engine, lanes=2, ahead=1, max_batch_jobs=1), 1, 2, 3, 50)
+        assert engine.batches == [[1], [2], [3]]
+        engine.go_on.set()
+
+        assert await asyncio.gather(*tasks) == [2, 4, 6, 100]
+        assert engine.batches == [[1], [2], [3], [50]]
+
+    run(test)
+
+
 def test_a_bad_job_fails_alone():
     async def test(engine):
         engine.go_on.set()
