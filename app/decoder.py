@@ -24,7 +24,7 @@ from anyio import CapacityLimiter, to_thread
 from app.codecs import DecodedPicture
 from app.decoder_pipes import DecoderLimits, DecodingProcess
 from app.errors import BadPoints, CorruptImage, MissingImage, ServiceError
-from app.pipes import ProcessDiedError
+from app.pipes import MakeArray, ProcessDiedError, new_array
 from app.points import Points
 from app.turns import Turns
 
@@ -74,6 +74,7 @@ class Decoder:
         has_room: Says whether there is room for that many.
         turns: Says when those pixels may be in memory.
         kills: How many processes were killed or died.
+        array: Makes room for pixels.
     """
 
     limits: DecoderLimits
@@ -82,6 +83,7 @@ class Decoder:
     has_room: Callable[[int], bool] = lambda _: True
     turns: Turns = field(default_factory=lambda: Turns(max_pixels=sys.maxsize))
     kills: int = 0
+    array: MakeArray = new_array
     _idle: list[DecodingProcess] = field(default_factory=list)
     _is_closed: bool = False
     _turns: asyncio.Semaphore | None = None
@@ -91,7 +93,7 @@ class Decoder:
         """Start the processes, so that no picture waits for one. Returns at once."""
         self._is_closed = False
         while len(self._idle) < self.processes:
-            self._idle.append(DecodingProcess(self.limits))
+            self._idle.append(DecodingProcess(self.limits, self.array))
 
     def close(self) -> None:
         """End the processes that are idle; those at work end with their request."""
@@ -164,7 +166,7 @@ class Decoder:
         """Wait for a process and use it for a while; then it is put back, or ended."""
         self._turns = self._turns or asyncio.Semaphore(self.processes)
         async with self._turns:
-            process = self._idle.pop() if self._idle else DecodingProcess(self.limits)
+            process = self._idle.pop() if self._idle else DecodingProcess(self.limits, self.array)
             is_usable = False
             try:
                 async with asyncio.timeout(self.limits.timeout_s):

@@ -15,7 +15,7 @@ import numpy as np
 from app.codecs import DecodedPicture
 from app.decoder_process import GO_ON, HEAD, PICTURE, TABLE
 from app.errors import CorruptImage, ServiceError
-from app.pipes import LENGTH, PipedProcess, ProcessDiedError
+from app.pipes import LENGTH, MakeArray, PipedProcess, ProcessDiedError, new_array
 from app.points import Points
 
 __all__ = ["DecoderLimits", "DecodingProcess"]
@@ -41,12 +41,17 @@ class DecoderLimits:
 
 
 class DecodingProcess(PipedProcess):
-    """One decoding process; its methods block."""
+    """One decoding process; its methods block.
 
-    def __init__(self, limits: DecoderLimits) -> None:
+    Args:
+        limits: What one picture may take.
+        array: Makes room for pixels.
+    """
+
+    def __init__(self, limits: DecoderLimits, array: MakeArray = new_array) -> None:
         cpu_s = max(1, round(limits.timeout_s))
         super().__init__("app.decoder_process", limits.max_pixels, limits.max_memory_bytes, cpu_s)
-        self.n_pictures = 0
+        self.n_pictures, self._array = 0, array
         self._is_waiting = False  # for a word on whether to decode
 
     def begin(self, encoded: bytes, at_once: int) -> tuple[int, DecodedPicture | None]:
@@ -65,7 +70,7 @@ class DecodingProcess(PipedProcess):
             self._send(GO_ON)
             message = self._receive_message()
             shape = tuple(map(int, message["shape"]))
-            pixels = self._receive_array(int(np.prod(shape))).reshape(shape)
+            pixels = self._receive_array(int(np.prod(shape)), self._array).reshape(shape)
             exif, xmp = (bytes(self._receive(int(length))) for length in message["metadata"])
         return DecodedPicture(
             pixels=pixels,

@@ -25,6 +25,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from app.batcher import Ticket
 from app.device import enter_stream, make_room, to_device
@@ -39,6 +40,7 @@ from gpu_kmeans.backends import backend_for
 Result = TypeVar("Result")
 _CPU = torch.device("cpu")
 _MOST_JOBS = 64  # of a batch
+_PLACES = 4  # for small pictures, a process
 _GPU_LANES = 2  # one computes while the other copies
 _MOST_DEFECTS = 3  # in a row; then something is broken, and readiness says so
 _LOOK_EVERY_S = 1.0
@@ -81,8 +83,8 @@ class Engine:
         processes = 0 if on_gpu else processes
         self.lanes = processes or threads
         nice = os.getpriority(os.PRIO_PROCESS, 0) + niceness
-        self._nursery = Nursery(nice, self.backend)
         n_beside = processes if processes > 1 else 0  # one alone shares with nobody
+        self._nursery = Nursery(nice, self.backend, _PLACES * n_beside)
         self._beside = [LaneProcess(self._nursery) for _ in range(n_beside)]
         self._cold = list(self._beside)  # which take no job yet
         self._free: queue.SimpleQueue[LaneProcess] = queue.SimpleQueue()
@@ -167,6 +169,10 @@ class Engine:
             except Exception:  # noqa: BLE001 - whatever it is, the service is not ready
                 _log.exception("the engine does not compute")
             await asyncio.sleep(_LOOK_EVERY_S)
+
+    def room_for(self, n_bytes: int) -> UInt8[np.ndarray, " n"]:
+        """Give an array for pixels: one from which they are computed without being sent there."""
+        return self._nursery.room.array(n_bytes)
 
     def memory_bytes(self) -> int:
         """Say how much memory of its own a GPU has given us. Never raises."""

@@ -11,6 +11,7 @@ The parent is trusted, and so is what it sends: a client's bytes were decoded el
 
 import gc
 import logging
+import mmap
 import os
 import resource
 import select
@@ -46,7 +47,7 @@ def main(niceness: int) -> None:
     is_warm = False
     with socket.socket(fileno=_PARENT) as parent:
         while True:
-            backend, pipes, _flags, _address = socket.recv_fds(parent, _LONGEST_NAME, 2)
+            backend, files, _flags, _address = socket.recv_fds(parent, _LONGEST_NAME, 3)
             if not backend:
                 return
             if not is_warm:
@@ -55,9 +56,9 @@ def main(niceness: int) -> None:
             _bury_the_dead()
             child = os.fork()
             if not child:
-                _live(*pipes)
-            for pipe in pipes:
-                os.close(pipe)
+                _live(*files)
+            for file in files:
+                os.close(file)
             handle = os.pidfd_open(child)
             socket.send_fds(parent, [LENGTH.pack(child)], [handle])
             os.close(handle)
@@ -81,13 +82,13 @@ def _bury_the_dead() -> None:
         return
 
 
-def _live(jobs: int, answers: int) -> None:
+def _live(jobs: int, answers: int, room: int) -> None:
     """Be a lane: compute until nobody asks any more, and end."""
     status = 1
     try:
         os.dup2(jobs, _PARENT)  # which closes the nursery's socket here
         os.close(jobs)
-        compute(answers)
+        compute(answers, memoryview(mmap.mmap(room, 0)))
         status = 0
     except Exception:  # noqa: BLE001 - a fork must not go on as its parent
         _log.exception("a lane ends")
@@ -95,15 +96,16 @@ def _live(jobs: int, answers: int) -> None:
         os._exit(status)
 
 
-def compute(answers: int) -> None:
+def compute(answers: int, room: memoryview) -> None:
     """Compute what comes until nobody asks any more.
 
     Args:
         answers: The pipe to write to.
+        room: The memory that we share with our parent.
     """
     try:
         while True:
-            is_job, request = unpack(_read_into)
+            is_job, request = unpack(_read_into, room)
             if is_job:  # else what was not wanted any more was done already
                 for piece in _answer(*request):
                     _write(answers, piece)

@@ -79,6 +79,7 @@ def create_app(
     engine = batcher = None
     if compute is None:
         engine = Engine(settings.backend, processes=settings.engine_processes, niceness=_NICENESS)
+        decoder.array = engine.room_for
         batcher = _batcher(engine, settings)
         compute = batcher.submit
     app = FastAPI(

@@ -5,7 +5,8 @@ and holds all that by itself; a fork takes milliseconds and holds what it writes
 without threads may be forked, so this one is not: the nursery is a process that does nothing else.
 
     parent                              nursery
-    a backend, two ends of pipes ->
+    a backend, two ends of pipes,
+    and the room for pictures    ->
                                     <-   the child's number, and a handle of it
 
 Methods block: they are for threads.
@@ -25,6 +26,7 @@ from typing import IO, Any
 
 from app.parcels import WORD, pack, unpack
 from app.pipes import LENGTH, Pipes, ProcessDiedError, enlarge, start_module
+from app.shared_pixels import SharedRoom
 
 __all__ = ["Child", "Nursery"]
 
@@ -44,10 +46,14 @@ class Child(Pipes):
         handle: A descriptor that means this process for ever, as its number may not.
         to: See `Pipes`.
         from_: Likewise.
+        room: What lies there is not sent.
     """
 
-    def __init__(self, pid: int, handle: int, to: IO[bytes], from_: IO[bytes]) -> None:
+    def __init__(
+        self, pid: int, handle: int, to: IO[bytes], from_: IO[bytes], room: SharedRoom
+    ) -> None:
         super().__init__(to, from_)
+        self._room = room
         self.pid, self._handle = pid, handle
         self._ending = threading.Lock()  # a handle that is closed may soon be another's
 
@@ -80,7 +86,7 @@ class Child(Pipes):
             ProcessDiedError: The process has ended.
         """
         with self._talking:
-            for piece in pack(content):
+            for piece in pack(content, self._room.place_of):
                 self._send(piece)
             answers, is_told = select.poll(), False
             answers.register(self._from, select.POLLIN)
@@ -105,9 +111,14 @@ class Nursery:
     Args:
         niceness: Of the process and of its children.
         backend: What it warms up.
+        places: How many small pictures the memory holds that its children share with us.
+
+    Attributes:
+        room: That memory.
     """
 
-    def __init__(self, niceness: int = 0, backend: str = "auto") -> None:
+    def __init__(self, niceness: int = 0, backend: str = "auto", places: int = 4) -> None:
+        self.room = SharedRoom(places)
         self._niceness, self._backend = niceness, backend
         self._process: subprocess.Popen[bytes] | None = None
         self._talk: socket.socket | None = None
@@ -127,7 +138,7 @@ class Nursery:
                 if self._talk is None:
                     return None
                 try:
-                    child = _ask_for_one(self._talk, self._backend)
+                    child = _ask_for_one(self._talk, self._backend, self.room)
                 except (OSError, ProcessDiedError):
                     self._end()
                 else:
@@ -164,7 +175,7 @@ class Nursery:
         self._process = self._talk = None
 
 
-def _ask_for_one(talk: socket.socket, backend: str) -> Child:
+def _ask_for_one(talk: socket.socket, backend: str, room: SharedRoom) -> Child:
     """Ask the nursery for a child.
 
     Raises:
@@ -179,11 +190,11 @@ def _ask_for_one(talk: socket.socket, backend: str) -> Child:
         reader = ours.enter_context(os.fdopen(from_, "rb", buffering=0))
         for end in (to, from_):
             enlarge(end)
-        socket.send_fds(talk, [backend.encode()], [jobs, answers])
+        socket.send_fds(talk, [backend.encode()], [jobs, answers, room.file])
         number, handles, _flags, _address = socket.recv_fds(talk, LENGTH.size, 1)
         if number:
             ours.pop_all()  # the child's from now on
-            return Child(LENGTH.unpack(number)[0], handles[0], writer, reader)
+            return Child(LENGTH.unpack(number)[0], handles[0], writer, reader, room)
     raise ProcessDiedError
 
 
