@@ -33,9 +33,9 @@ __all__ = ["Child", "Nursery"]
 MODULE = "app.lane_process"
 _KEPT = ("HOME", "NUMBA_CACHE_DIR", "NUMBA_CPU_FEATURES", "NUMBA_CPU_NAME")  # of kernels
 _TRIES = 3
-_log = logging.getLogger(__name__)
 _LOOK_EVERY_MS = 50
 _NONE = -1  # no handle
+_log = logging.getLogger(__name__)
 
 
 class Child(Pipes):
@@ -156,6 +156,7 @@ class Nursery:
             self._process.kill()  # whoever waits for it learns it
         with self._one_by_one:
             self._end()
+            self.room.close()
 
     def _start(self) -> None:
         if self._is_closed or self._process is not None:

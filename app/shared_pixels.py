@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 __all__ = ["SharedRoom"]
 
 _PLACE = 1 << 22  # bytes of a place: a megapixel with alpha
+_NONE = -1  # no file
 
 
 class SharedRoom:
@@ -23,6 +24,9 @@ class SharedRoom:
 
     Args:
         places: How many; more pictures than those have memory of their own.
+
+    Attributes:
+        file: Its descriptor, for those it is shared with.
     """
 
     def __init__(self, places: int) -> None:
@@ -43,6 +47,12 @@ class SharedRoom:
         found = np.frombuffer(self._bytes[begin : begin + n_bytes], np.uint8)
         weakref.finalize(found, self._free.append, place)  # views of it keep it
         return found
+
+    def close(self) -> None:
+        """Give up the file; what lies in the room stays while it is held."""
+        if self.file != _NONE:
+            os.close(self.file)
+            self.file = _NONE
 
     def place_of(self, buffer: memoryview) -> int | None:
         """Say where in the room a buffer begins, if it lies there."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -257,6 +258,22 @@ def test_an_engine_computes_what_shares_the_processors_beside_itself(photo):
     children = [lane._child for lane in engine._beside]
     engine.close()
     wait_until(lambda: all(child.is_dead for child in children))
+
+
+def test_an_engine_that_is_closed_leaves_no_file_open():
+    Engine(processors=2, processes=2).close()  # what is opened once and for all is open now
+    gc.collect()
+    before = psutil.Process().num_fds()
+    engine = Engine(processors=2, processes=2)
+    held = engine.room_for(1000)
+
+    engine.close()
+    engine.close()
+    held[:] = 7  # whoever still has a picture keeps it
+    del engine, held
+    gc.collect()
+
+    assert psutil.Process().num_fds() == before
 
 
 def test_an_engine_of_one_processor_has_nobody_to_share_it_with():
