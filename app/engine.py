@@ -18,23 +18,23 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
 from app.batcher import Ticket
-from app.device import enter_stream, make_room, to_device
+from app.device import enter_stream, make_room
 from app.errors import DeviceUnavailable, OutOfMemory, ServiceError
 from app.first_jobs import something_small
-from app.jobs import Job, OnProgress, Outcome, QuantizeJob, on_host, public_errors
-from app.lanes import Lane, LaneProcess, OwnLane, UnwantedError, end_if_unwanted
+from app.jobs import Job, Outcome, public_errors
+from app.lanes import Lane, LaneProcess, OwnLane, UnwantedError
 from app.nursery import Nursery
-from gpu_kmeans import quantize_batch
+from app.together import alike, run_together, wanted
 from gpu_kmeans.backends import backend_for
 
 Result = TypeVar("Result")
@@ -191,7 +191,7 @@ class Engine:
         if self.max_batch_jobs == 1 or len(tickets) == 1:
             return [self._outcome_or_error(ticket, share) for ticket in tickets]
         found: dict[int, Outcome[Any] | BaseException] = {}
-        for members in _alike(tickets):
+        for members in alike(tickets):
             group = [tickets[i] for i in members]
             found.update(zip(members, self._compute_together(group), strict=True))
         return [found[i] for i in range(len(tickets))]
@@ -203,7 +203,7 @@ class Engine:
         if len(tickets) == 1 or not tries:
             return [self._outcome_or_error(ticket) for ticket in tickets]
         try:
-            outcomes = self._run_together(tickets)
+            outcomes = run_together(tickets, self._device, self.backend)
         except _NO_ROOM as error:
             self.out_of_memory += 1
             _log.warning("no room for %d jobs on %s: %r", len(tickets), self.device, error)
@@ -216,29 +216,6 @@ class Engine:
         half = (len(tickets) + 1) // 2
         halves = (tickets[:half], tickets[half:])
         return [found for part in halves for found in self._compute_together(part, tries - 1)]
-
-    def _run_together(self, tickets: Sequence[Ticket[Job[Any]]]) -> list[Outcome[Any]]:
-        started_at = time.perf_counter()
-        jobs = [cast("QuantizeJob", ticket.job) for ticket in tickets]
-        hooks = [end_if_unwanted(ticket.job, _wanted(ticket)) for ticket in tickets]
-        images = quantize_batch(
-            [to_device(job.pixels, self._device) for job in jobs],
-            backend=self.backend,
-            on_progress=lambda share: _tell_all(hooks, share),
-            **jobs[0].options,
-        )
-        results = [on_host(image) for image in images]
-        ended_at = time.perf_counter()
-        return [
-            Outcome(
-                result=result,
-                device=self.device,
-                backend=self.backend,
-                queue_ms=1e3 * (started_at - ticket.asked_at),
-                kmeans_ms=1e3 * (ended_at - started_at) / len(tickets),
-            )
-            for ticket, result in zip(tickets, results, strict=True)
-        ]
 
     def _outcome_or_error(
         self, ticket: Ticket[Job[Any]], share: float = 1.0
@@ -286,7 +263,7 @@ class Engine:
         n_threads = max(1, round(share * self._n_processors))
 
         def run(device: torch.device, backend: str) -> tuple[torch.device, str, Result]:
-            found = lane.run(ticket.job, device, backend, n_threads, _wanted(ticket))
+            found = lane.run(ticket.job, device, backend, n_threads, wanted(ticket))
             return device, backend, found
 
         try:
@@ -310,39 +287,6 @@ def _enter(device: torch.device, niceness: int) -> None:
         niceness += os.getpriority(os.PRIO_PROCESS, thread)  # to be less nice takes a right
         os.setpriority(os.PRIO_PROCESS, thread, niceness)
     enter_stream(device)
-
-
-def _wanted(ticket: Ticket[Job[Any]]) -> Callable[[], bool]:
-    return lambda: ticket.is_wanted
-
-
-def _tell_all(hooks: Sequence[OnProgress], share: float) -> None:
-    """Tell everyone who waits; end where nobody does."""
-    left = 0
-    for hook in hooks:
-        try:
-            hook(share)
-        except UnwantedError:
-            left += 1
-    if left == len(hooks):
-        raise UnwantedError
-
-
-def _alike(tickets: Sequence[Ticket[Job[Any]]]) -> list[list[int]]:
-    """Group pictures that want the same; every other job is a group by itself."""
-    groups: dict[object, list[int]] = {}
-    for i, ticket in enumerate(tickets):
-        job = ticket.job
-        key: object = i
-        if isinstance(job, QuantizeJob):
-            key = tuple(sorted((name, _frozen(value)) for name, value in job.options.items()))
-        groups.setdefault(key, []).append(i)
-    return list(groups.values())
-
-
-def _frozen(value: object) -> str:
-    """Say an option's value in words that are the same for equal ones only."""
-    return repr(value.tolist()) if isinstance(value, np.ndarray) else repr(value)
 
 
 def _processors() -> int:

@@ -308,8 +308,8 @@ def small_gpu(engine, monkeypatch):
         return quantize_batch(images, backend=fits(len(images), backend), **options)
 
     monkeypatch.setattr("app.jobs.quantize", one)
-    monkeypatch.setattr("app.engine.quantize_batch", many)
-    for module in ("engine", "jobs"):
+    monkeypatch.setattr("app.together.quantize_batch", many)
+    for module in ("together", "jobs"):
         monkeypatch.setattr(f"app.{module}.to_device", lambda array, _: array)
     monkeypatch.setattr("app.engine.make_room", lambda _: None)
     engine._device, engine.device, engine.backend = torch.device("cuda"), "cuda", "cuda"
@@ -353,7 +353,7 @@ def test_only_pictures_that_want_the_same_are_computed_together(small_gpu, photo
         sizes.append(len(images))
         return quantize_batch(images, **(options | {"backend": "cpu"}))
 
-    monkeypatch.setattr("app.engine.quantize_batch", many)
+    monkeypatch.setattr("app.together.quantize_batch", many)
     wishes = [{"k": 2}, {"k": 3}, {"k": 2}, {"k": 1000}]
     jobs = [QuantizeJob(pixels=photo, options=wish) for wish in wishes]
 
