@@ -1,7 +1,7 @@
 """The device and the threads that talk to it: jobs in, results out.
 
 Two threads talk to a GPU, each on a stream of its own, so that the copies of one batch overlap with
-the computing of another; pictures of a batch that want the same are computed together, in halves
+the computing of another; pictures that want the same are computed together (`app.together`), halved
 where there is no room, then each by itself, then on the CPU. On the CPU several jobs are computed
 at once, in lanes of their own (`app.lanes`) that share the processors, which is a third faster than
 one job with all of them; a job that is alone, or large, has them all, in a thread of ours.
