@@ -24,8 +24,9 @@ from anyio import CapacityLimiter, to_thread
 from app.codecs import DecodedPicture
 from app.decoder_pipes import DecoderLimits, DecodingProcess
 from app.errors import BadPoints, CorruptImage, MissingImage, ServiceError
-from app.pipes import MakeArray, ProcessDiedError, new_array
+from app.pipes import ProcessDiedError
 from app.points import Points
+from app.shared_pixels import MakeArray, new_array
 from app.turns import Turns
 
 __all__ = ["Decoder", "DecoderLimits"]

@@ -15,8 +15,9 @@ import numpy as np
 from app.codecs import DecodedPicture
 from app.decoder_process import GO_ON, HEAD, PICTURE, TABLE
 from app.errors import CorruptImage, ServiceError
-from app.pipes import LENGTH, MakeArray, PipedProcess, ProcessDiedError, new_array
+from app.pipes import LENGTH, PipedProcess, ProcessDiedError
 from app.points import Points
+from app.shared_pixels import MakeArray, new_array
 
 __all__ = ["DecoderLimits", "DecodingProcess"]
 
@@ -70,10 +71,11 @@ class DecodingProcess(PipedProcess):
             self._send(GO_ON)
             message = self._receive_message()
             shape = tuple(map(int, message["shape"]))
-            pixels = self._receive_array(int(np.prod(shape)), self._array).reshape(shape)
+            pixels = self._array(int(np.prod(shape)))
+            self._receive_into(pixels.data)
             exif, xmp = (bytes(self._receive(int(length))) for length in message["metadata"])
         return DecodedPicture(
-            pixels=pixels,
+            pixels=pixels.reshape(shape),
             media_type=str(message["media_type"]),
             width=shape[1],
             height=shape[0],

@@ -89,7 +89,7 @@ class Engine:
         self._cold = list(self._beside)  # which take no job yet
         self._free: queue.SimpleQueue[LaneProcess] = queue.SimpleQueue()
         self.has_processes = bool(self._beside)
-        self.ahead = len(self._beside[:1])  # a process that is done finds the next job here
+        self.ahead = int(self.has_processes)  # a process that is done finds the next job here
         self.max_batch_jobs = _MOST_JOBS if on_gpu else 1  # threads, not batches, fill processors
         self._threads = ThreadPoolExecutor(
             self.lanes + self.ahead,

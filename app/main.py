@@ -27,6 +27,7 @@ from app.routes import WEB, router
 from app.schemas import Health
 from app.service import Service
 from app.settings import Settings
+from app.shared_pixels import new_array
 from app.turns import Turns
 from gpu_kmeans import __version__
 
@@ -63,6 +64,11 @@ def create_app(
             max_wait_s=_EXPECTED * settings.compute_timeout_s,
         )
     )
+    engine = batcher = None
+    if compute is None:
+        engine = Engine(settings.backend, processes=settings.engine_processes, niceness=_NICENESS)
+        batcher = _batcher(engine, settings)
+        compute = batcher.submit
     decoder = Decoder(
         DecoderLimits(
             max_pixels=settings.max_pixels,
@@ -73,15 +79,10 @@ def create_app(
         room=admission.picture,
         has_room=admission.has_room,
         turns=Turns(settings.max_pixels + settings.max_batch_pixels),  # one large, some small
+        array=engine.room_for if engine else new_array,
     )
     results = ResultCache(settings.result_cache_bytes, settings.result_ttl_s)
     drawer = Drawer()
-    engine = batcher = None
-    if compute is None:
-        engine = Engine(settings.backend, processes=settings.engine_processes, niceness=_NICENESS)
-        decoder.array = engine.room_for
-        batcher = _batcher(engine, settings)
-        compute = batcher.submit
     app = FastAPI(
         title="gpu-kmeans",
         version=__version__,

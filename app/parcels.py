@@ -20,6 +20,7 @@ __all__ = ["WORD", "pack", "unpack"]
 
 WORD = LENGTH.pack(0)
 _PIECE, _TRAVELS = struct.Struct(">QQ"), 0
+_NOTHING = memoryview(b"")
 _SMALL = 4096  # bytes that cost less in the pickle than beside it
 
 
@@ -53,7 +54,7 @@ def pack(
 
 
 def unpack(
-    receive_into: Callable[[memoryview], None], shared: memoryview | None = None
+    receive_into: Callable[[memoryview], None], shared: memoryview = _NOTHING
 ) -> tuple[bool, Any]:
     """Receive an object; say first whether there is one, as a word has none.
 
@@ -68,7 +69,7 @@ def unpack(
         return room
 
     def find(n_bytes: int, place: int) -> memoryview:
-        if place == _TRAVELS or shared is None:
+        if place == _TRAVELS:
             return receive(n_bytes)
         return shared[place - 1 : place - 1 + n_bytes]
 

@@ -10,21 +10,15 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-from jaxtyping import UInt8
-
 __all__ = [
     "LENGTH",
-    "MakeArray",
     "PipedProcess",
     "Pipes",
     "ProcessDiedError",
     "enlarge",
-    "new_array",
     "start_module",
 ]
 
@@ -35,14 +29,6 @@ _PIPE_BYTES = 1 << 20  # where the system lets us: a picture in two pieces, not 
 _HEAP = {"MALLOC_TRIM_THRESHOLD_": str(16 << 20), "MALLOC_MMAP_THRESHOLD_": str(8 << 20)}
 _THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # as limits count threads
 _ROOT = Path(__file__).parents[1]
-
-MakeArray = Callable[[int], UInt8[np.ndarray, " n"]]
-"""Gives an array of so many bytes, whatever is in them."""
-
-
-def new_array(n_bytes: int) -> UInt8[np.ndarray, " n"]:
-    """Give one of its own."""
-    return np.empty(n_bytes, np.uint8)
 
 
 class ProcessDiedError(Exception):
@@ -72,11 +58,6 @@ class Pipes:
     def _receive(self, n_bytes: int) -> bytearray:
         content = bytearray(n_bytes)
         self._receive_into(memoryview(content))
-        return content
-
-    def _receive_array(self, n_bytes: int, array: MakeArray) -> UInt8[np.ndarray, " n"]:
-        content = array(n_bytes)
-        self._receive_into(content.data)
         return content
 
     def _receive_into(self, view: memoryview) -> None:

@@ -9,14 +9,23 @@ import mmap
 import os
 import threading
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import UInt8
 
-__all__ = ["SharedRoom"]
+__all__ = ["MakeArray", "SharedRoom", "new_array"]
 
 _PLACE = 1 << 22  # bytes of a place: a megapixel with alpha
 _NONE = -1  # no file
+
+MakeArray = Callable[[int], UInt8[np.ndarray, " n"]]
+"""Gives an array of so many bytes, whatever is in them."""
+
+
+def new_array(n_bytes: int) -> UInt8[np.ndarray, " n"]:
+    """Give one that is shared with nobody. Never raises."""
+    return np.empty(n_bytes, np.uint8)
 
 
 class SharedRoom:
@@ -42,7 +51,7 @@ class SharedRoom:
         with self._taking:
             place = self._free.pop() if self._free and n_bytes <= _PLACE else None
         if place is None:
-            return np.empty(n_bytes, np.uint8)
+            return new_array(n_bytes)
         begin = place * _PLACE
         found = np.frombuffer(self._bytes[begin : begin + n_bytes], np.uint8)
         weakref.finalize(found, self._free.append, place)  # views of it keep it

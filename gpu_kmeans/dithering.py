@@ -37,7 +37,7 @@ from torch import Tensor
 from gpu_kmeans.backends import Backend
 from gpu_kmeans.color import GRID
 from gpu_kmeans.histogram import Histogram
-from gpu_kmeans.metrics import premultiplied
+from gpu_kmeans.metrics import in_levels, premultiplied
 from gpu_kmeans.mixtures import lay_out, mix
 from gpu_kmeans.palette import Palette, opaque_colors, sort_key
 
@@ -146,7 +146,7 @@ def map_pixels(
     counts = torch.bincount(indices.reshape(-1), minlength=len(entries))
     sides = premultiplied(histogram.colors), premultiplied(palette.colors)
     total = engine.squared_error(sides[0], inverse, sides[1], indices)
-    wcss = total / (1 if sides[0].shape[1] == 3 else 255**2)  # noqa: PLR2004
+    wcss = in_levels(total, histogram.colors.shape[1])
     return Mapping(indices=indices, counts=counts, wcss=wcss)
 
 
@@ -283,4 +283,4 @@ def _weighted_wcss(colors: Tensor, entries: Tensor, labels: Tensor, counts: Tens
         for before, after in zip(premultiplied(colors).T, premultiplied(entries).T, strict=True):
             difference = (before - after[labels]).long()
             total += int((difference * difference * counts).sum())
-    return total / (1 if colors.shape[1] == 3 else 255**2)  # noqa: PLR2004
+    return in_levels(total, colors.shape[1])

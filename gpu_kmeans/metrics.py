@@ -14,6 +14,7 @@ from gpu_kmeans.errors import ShapeError
 __all__ = ["check_pair", "picture_wcss", "psnr_db"]
 
 _CHUNK_ROWS = 1 << 20  # pixels at once: 16 bytes each on the way
+_COLORS = 3  # channels without alpha
 
 
 def picture_wcss(
@@ -39,7 +40,7 @@ def picture_wcss(
     one, two = (pixels.reshape(-1, pixels.shape[2]) for pixels in check_pair(before, after))
     chunks = zip(one.split(_CHUNK_ROWS), two.split(_CHUNK_ROWS), strict=True)
     total = sum(int(((premultiplied(a) - premultiplied(b)) ** 2).sum()) for a, b in chunks)
-    return total / (1 if one.shape[1] == 3 else 255**2)  # noqa: PLR2004
+    return in_levels(total, one.shape[1])
 
 
 def check_pair(before: object, after: object) -> tuple[Tensor, Tensor]:
@@ -60,6 +61,20 @@ def check_pair(before: object, after: object) -> tuple[Tensor, Tensor]:
     return one, two
 
 
+def in_levels(total: int, channels: int) -> float:
+    """Give a sum of squared differences of `premultiplied` colours in squared levels of 0..255.
+
+    Args:
+        total: The sum.
+        channels: 3, or 4 with alpha, whose colours are 255 times as large.
+
+    Example:
+        >>> in_levels(65025, 4)
+        1.0
+    """
+    return total / (255**2 if channels > _COLORS else 1)
+
+
 def premultiplied(colors: UInt8[Tensor, "n c"]) -> Tensor:
     """Return whole numbers (n, c): the levels, or with alpha, level x alpha and 255 x alpha.
 
@@ -69,7 +84,7 @@ def premultiplied(colors: UInt8[Tensor, "n c"]) -> Tensor:
         >>> premultiplied(torch.tensor([[1, 2, 3, 255]], dtype=torch.uint8))
         tensor([[  255,   510,   765, 65025]])
     """
-    if colors.shape[1] == 3:  # noqa: PLR2004
+    if colors.shape[1] == _COLORS:
         return colors.to(torch.int32)
     values = colors.long()
     return torch.cat([values[:, :3], torch.full_like(values[:, 3:], 255)], dim=1) * values[:, 3:]
