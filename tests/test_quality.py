@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from samples import BACKENDS, photo, same, small_pictures, with_alpha
 
 from gpu_kmeans import OptionError, ShapeError, quantize
@@ -22,7 +22,15 @@ def test_the_same_picture_scores_a_hundred(pixels):
     assert picture_quality(pixels, pixels) == 100
 
 
+def almost_white():
+    """A picture in which a pixel changes less than the score is rounded to."""
+    pixels = np.full((3, 6, 3), 255, np.uint8)
+    pixels[0, 0, 0] = pixels[2, 4, 1] = 0
+    return pixels
+
+
 @given(small_pictures())
+@example(almost_white())
 def test_a_score_lies_between_0_and_100_and_only_the_same_has_100(pixels):
     changed = pixels.copy()
     changed[0, 0, 0] ^= 128
