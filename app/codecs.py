@@ -184,8 +184,9 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
     ):  # as PNG spells 16 bits a channel
         notes.append("16 bits a channel were reduced to 8")
     image.load()
-    orientation = image.getexif().get(_EXIF_ORIENTATION)
-    exif, xmp = _upright_exif(image), image.info.get("xmp") or b""
+    tags = _exif_of(image)
+    orientation = tags.get(_EXIF_ORIENTATION)
+    exif, xmp = _upright_exif(tags), image.info.get("xmp") or b""
     is_as_it_is = not notes and "icc_profile" not in image.info and orientation not in _UPRIGHT
     eight_bit = _to_eight_bit(image)
     eight_bit.info = dict(image.info)
@@ -206,9 +207,16 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
     )
 
 
-def _upright_exif(image: Image.Image) -> bytes:
+def _exif_of(image: Image.Image) -> Image.Exif:
+    """Read the EXIF block; one that is broken says nothing, and harms no pixel."""
+    try:
+        return image.getexif()
+    except Exception:  # noqa: BLE001 - whatever comes of bytes that are no EXIF
+        return Image.Exif()
+
+
+def _upright_exif(exif: Image.Exif) -> bytes:
     """Write the EXIF block anew for a picture that has been turned, in sRGB; b"" for none."""
-    exif = image.getexif()
     exif.pop(_EXIF_ORIENTATION, None)
     try:
         details = exif.get_ifd(ExifTags.IFD.Exif)

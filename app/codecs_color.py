@@ -68,7 +68,7 @@ def _transform(
             return None
         srgb = ImageCms.createProfile("sRGB")
         return mode, ImageCms.buildTransform(profile, srgb, mode, "RGB")
-    except (OSError, ImageCms.PyCMSError):
+    except (OSError, UnicodeDecodeError, ImageCms.PyCMSError):  # names of no letters
         return None
 
 

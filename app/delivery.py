@@ -8,12 +8,22 @@ import numpy as np
 from jaxtyping import UInt8
 
 from app.codecs import DecodedPicture
-from app.encoders import MEDIA_TYPES, encode
+from app.encoders import LONGEST_SIDE, MEDIA_TYPES, encode
+from app.errors import BadParameter
 from app.options import CompressOptions
+from app.preferences import preferred
 from gpu_kmeans import QuantizedImage
 from gpu_kmeans.metrics import picture_wcss, psnr_db
 
-__all__ = ["Delivery", "deliver", "encoding", "pixels_for", "takes_no_time", "with_alpha"]
+__all__ = [
+    "Delivery",
+    "check_sides",
+    "deliver",
+    "encoding",
+    "pixels_for",
+    "takes_no_time",
+    "with_alpha",
+]
 
 _ALPHA = 3  # the channel
 _HALF_OPAQUE = 128
@@ -40,6 +50,22 @@ class Delivery:
     wcss: float
     psnr_db: float | None
     warnings: tuple[str, ...]
+
+
+def check_sides(picture: DecodedPicture, image_format: str) -> None:
+    """Refuse a picture that is too long or too wide for a format, before anything is computed.
+
+    Raises:
+        BadParameter: So it is.
+    """
+    if not _fits(picture, image_format):
+        most = f"{image_format} up to {LONGEST_SIDE[image_format]:,} pixels a side"
+        here = f"here are {picture.width} x {picture.height}"
+        raise BadParameter.of("format", image_format, f"{most}, {here}; png takes any")
+
+
+def _fits(picture: DecodedPicture, image_format: str) -> bool:
+    return max(picture.width, picture.height) <= LONGEST_SIDE[image_format]
 
 
 def pixels_for(picture: DecodedPicture, image_format: str) -> UInt8[np.ndarray, "h w c"]:
@@ -104,7 +130,9 @@ def deliver(
     is_larger = len(data) > picture.bytes
     if is_larger and options.skip_if_larger:
         return _original(picture, (f"the original is kept: {growth}",))
-    wcss, notes = quantized.wcss, [growth + _advice(quantized, options)] if is_larger else []
+    wcss, notes = quantized.wcss, list[str]()
+    if is_larger:
+        notes.append(growth + _advice(picture, quantized, options))
     if options.format == "gif" and options.metadata == "keep" and (picture.exif or picture.xmp):
         notes.append("a GIF takes neither EXIF nor XMP: the metadata is left out")
     if options.format == "gif" and _has_haze(picture.pixels):
@@ -145,12 +173,14 @@ def _is_own(options: CompressOptions) -> bool:
     return options.palette is options.reserve is None and options.order == "given"
 
 
-def _advice(quantized: QuantizedImage, options: CompressOptions) -> str:
+def _advice(picture: DecodedPicture, quantized: QuantizedImage, options: CompressOptions) -> str:
     """Say what would be smaller."""
+    is_lossy = quantized.k_reason != "distinct colors"
     ways = [
         *(["fewer colours"] if quantized.k > 2 else []),  # noqa: PLR2004 - one is no picture
-        *(["no dithering"] if options.dither else []),
-        *(["format=webp"] if options.format != "webp" else []),
+        *(["prefer=bytes"] if is_lossy and options.prefer != "bytes" else []),
+        *(["no dithering"] if is_lossy and preferred(options)["dither"] else []),
+        *(["format=webp"] if options.format != "webp" and _fits(picture, "webp") else []),
         *(["more effort"] if options.effort < _THOROUGH else []),
     ]
     smaller = f"{', '.join(ways)} may make it smaller; " if ways else ""

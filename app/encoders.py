@@ -22,10 +22,11 @@ from app.palette_png import chunk
 from app.png import write_small_png
 from app.shrinking import UnwantedError, run
 
-__all__ = ["FORMATS", "MEDIA_TYPES", "UnwantedError", "encode"]
+__all__ = ["FORMATS", "LONGEST_SIDE", "MEDIA_TYPES", "UnwantedError", "encode"]
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 FORMATS = tuple(MEDIA_TYPES)
+LONGEST_SIDE = {"png": 2**31 - 1, "webp": 16_383, "gif": 65_535}  # pixels, by the formats' headers
 MAX_EFFORT = 9
 _OPAQUE = 255
 _PNG_HEADER = 33  # bytes: signature and IHDR

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from app.errors import BadPoints
 
@@ -70,7 +71,7 @@ def parse_points(body: bytes) -> Points:
         table = _Body.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise BadPoints(f"{_place(first['loc'])}: {first['msg'].lower()}.") from error
+        raise BadPoints(f"{_place(first['loc'])}: {_reason(first)}.") from error
     widths = [len(row) for row in table.points]
     if min(widths) != max(widths) or widths[0] == 0:
         raise BadPoints(
@@ -89,6 +90,14 @@ def parse_points(body: bytes) -> Points:
 def _text(value: object) -> str:
     """Write a member as it would stand in a query; what cannot stand there is refused later."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _reason(error: ErrorDetails) -> str:
+    """Say what is wrong; pydantic writes the largest number out, in a hundred digits."""
+    limits = error.get("ctx", {})
+    if limits.get("le") == LARGEST or limits.get("ge") == -LARGEST:
+        return f"input should be from {-LARGEST:g} to {LARGEST:g}"
+    return error["msg"].lower()
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -19,6 +19,7 @@ from app.errors import (
     problem_document,
 )
 
+_TAKE_POINTS = {"/cluster", "/plots/steps"}  # and no picture
 _CLIENT_CLOSED_REQUEST = 499  # as proxies log it; nobody reads the answer
 
 
@@ -68,5 +69,8 @@ def _explain(request: Request, error: HTTPException) -> str:
     allow = (error.headers or {}).get("Allow", "")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and "POST" in allow:
         url = request.url.replace(query="", fragment="")
+        if path in _TAKE_POINTS:
+            points = '{"points": [[0, 0], [1, 0], [9, 9]], "k": 2}'
+            return f"{path} takes points by {allow}: curl --json '{points}' '{url}'"
         return f"{path} takes a picture by {allow}: curl -F file=@photo.jpg '{url}'"
     return str(error.detail)

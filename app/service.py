@@ -25,7 +25,14 @@ from app.answers import (
 from app.codecs import DecodedPicture
 from app.compression import Compression, Made
 from app.decoder import Decoder
-from app.delivery import Delivery, deliver, pixels_for, takes_no_time, with_alpha
+from app.delivery import (
+    Delivery,
+    check_sides,
+    deliver,
+    pixels_for,
+    takes_no_time,
+    with_alpha,
+)
 from app.drawer import Drawer
 from app.errors import BadParameter, BodyTooLarge
 from app.jobs import ClusterJob, Compute, ElbowJob, OnProgress, QuantizeJob
@@ -122,6 +129,7 @@ class Service:
         Raises:
             ServiceError: An option does not fit the picture.
         """
+        check_sides(picture, options.format)
         pixels = pixels_for(picture, options.format)
         if is_shared:
             pixels = with_alpha(pixels)

@@ -5,6 +5,7 @@ Every error names the line of the file and the column, as an editor shows them.
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,7 +179,8 @@ def _number(row: list[str], at: int, line: int, names: tuple[str, ...]) -> float
         raise BadPoints(f"{where}: {text[:40]!r} is not a number; {advice}.")
     value = float(text)
     if not abs(value) <= LARGEST:
-        raise BadPoints(f"line {line}, {_called(at, names)}: {text[:40]} is not finite.")
+        why = f"from {-LARGEST:g} to {LARGEST:g}" if math.isfinite(value) else "finite"
+        raise BadPoints(f"line {line}, {_called(at, names)}: {text[:40]} is not {why}.")
     return value
 
 

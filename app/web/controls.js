@@ -115,6 +115,7 @@ export class Controls extends EventTarget {
   showAnswer(k, palette) {
     if (palette) this.#check("");
     if (palette || Number.isNaN(Number(this.#k))) this.#placeK(k);
+    else if (document.activeElement !== $("k-number")) this.#showK(this.#k); // a palette of one's own is gone
     $("palette-text").value = palette ? palette.join(", ") : "";
   }
 

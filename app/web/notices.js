@@ -48,7 +48,7 @@ export class Notices {
 
   sayError(error, name = "") {
     if (error.code === "unauthorized") return this.#askForKey();
-    const actions = ["unsupported-format", "corrupt-image", "too-large", "too-many-pixels", "bad-parameter"].includes(error.code) ? [] : [["Try again", this.#page.retry]];
+    const actions = ["missing-image", "unsupported-format", "corrupt-image", "too-large", "too-many-pixels", "bad-parameter"].includes(error.code) ? [] : [["Try again", this.#page.retry]];
     this.say("error", name ? `${name}: ${explain(error)}` : explain(error), actions);
   }
 

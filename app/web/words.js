@@ -47,6 +47,7 @@ export const stem = (name) => name.replace(/\.[^.]*$/, "") || "picture";
 export const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 const ADVICE = {
+  "missing-image": "The file is empty: choose another.",
   "too-large": "Make the picture smaller, or raise max_body_bytes where the server runs.",
   "too-many-pixels": "Scale the picture down, or raise max_pixels where the server runs.",
   "unsupported-format": "Save it as one of these.",
@@ -63,5 +64,6 @@ export function explain(error) {
   if (error.name === "Stopped") return "Stopped.";
   if (error.name === "Unreachable") return "The server does not answer. See that it runs, then try again.";
   const advice = ADVICE[error.code];
-  return advice && !error.message.includes(advice) ? `${error.message} ${advice}` : error.message;
+  if (error.code === "missing-image") return advice; // its own words are for programs
+  return advice && !error.message.includes(advice) ? `${error.message.replace(/[^.]$/, "$&.")} ${advice}` : error.message;
 }

@@ -202,6 +202,13 @@ def test_the_place_of_a_bad_coordinate_is_named(client):
     assert response.json()["detail"].startswith("points[1][1]: ")
 
 
+def test_the_range_of_coordinates_is_named(client):
+    response = client.post("/elbow", content=b'{"points": [[1, 2], [3, -1e200]]}')
+
+    document = assert_problem(response, 422, "bad-points")
+    assert document["detail"] == "points[1][1]: input should be from -1e+100 to 1e+100."
+
+
 def test_points_are_no_picture_for_compress(client):
     response = client.post("/compress", json={"points": [[1]]})
 

@@ -167,7 +167,10 @@ def test_points_out_of_the_plane_cannot_be_drawn(client):
 
 
 def test_getting_clusters_is_not_allowed(client):
-    assert client.get("/cluster").status_code == 405
+    response = client.get("/cluster")
+
+    assert response.status_code == 405
+    assert 'curl --json \'{"points"' in response.json()["detail"]
 
 
 @pytest.mark.parametrize(("metric", "p"), METRICS)
@@ -268,6 +271,7 @@ def test_columns_go_by_name_or_number_and_in_that_order():
         (b"name,x\na,1\n", {}, "line 2, column 'name': 'a' is not a number; --columns says which"),
         (b"x,y\n1,2\n\n3,inf\n", {}, "line 4, column 'y': inf is not finite"),
         (b"x,y\nnan,2\n", {}, "line 2, column 'x': nan is not finite"),
+        (b"x,y\n1e200,2\n", {}, "line 2, column 'x': 1e200 is not from -1e.100 to 1e.100"),
         (b"x,y\n1,2\n3\n", {}, "line 3: 1 columns, where line 1 has 2"),
         (b'x,y\n1,"2\n', {}, "line 2: unexpected end of data"),
         (b"x,y\n1,\xff\n", {}, "line 2: the table is no UTF-8"),

@@ -200,6 +200,25 @@ def test_a_broken_colour_profile_is_ignored_and_that_is_said():
     assert "profile" in picture.warnings[0]
 
 
+def test_a_colour_profile_whose_space_has_no_name_is_ignored_and_that_is_said():
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pixels = noise(8, 8)
+
+    picture = decode(encoded(pixels, icc_profile=srgb[:16] + b"\xac" * 4 + srgb[20:]), LIMITS)
+
+    assert (picture.pixels == pixels).all()
+    assert "profile" in picture.warnings[0]
+
+
+@pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
+def test_a_broken_exif_block_costs_no_picture(picture_format):
+    file = encoded(noise(8, 8), picture_format, exif=b"Exif\0\0" + b"\xff" * 50)
+
+    picture = decode(file, LIMITS)
+
+    assert (picture.width, picture.height, picture.exif) == (8, 8, b"")
+
+
 def test_an_interlaced_picture_decodes():
     pixels = decoded(encoded(noise(16, 16), "GIF"))
 

@@ -349,6 +349,37 @@ def test_growth_comes_with_words_on_what_would_be_smaller(client, photo):
         assert way in words
 
 
+def test_growth_by_the_usual_dithering_comes_with_words_on_it(client, photo):
+    photo_jpeg = encoded(photo, "JPEG", quality=20)
+
+    usual = compress(client, photo_jpeg, k=256)["warnings"][-1]
+    thrifty = compress(client, photo_jpeg, k=256, prefer="bytes")["warnings"][-1]
+
+    assert "prefer=bytes, no dithering" in usual
+    assert "prefer" not in thrifty
+    assert "dithering" not in thrifty
+
+
+@pytest.mark.parametrize(("image_format", "longest"), [("webp", 16_383), ("gif", 65_535)])
+def test_a_picture_too_long_for_a_format_is_refused_with_its_limit(client, image_format, longest):
+    fits, too_long = (encoded(noise(1, longest + more)) for more in (0, 1))
+
+    response = client.post(f"/compress?k=4&format={image_format}", content=too_long)
+
+    assert compress(client, fits, k=4, format=image_format)["image"]["width"] == longest
+    assert (response.status_code, response.json()["parameter"]) == (422, "format")
+    assert f"{longest:,}" in response.json()["allowed"]
+
+
+def test_no_format_is_advised_that_does_not_take_the_picture(client):
+    long_jpeg = encoded(noise(8, 16_384), "JPEG", quality=1)
+
+    words = compress(client, long_jpeg, k=256)["warnings"][-1]
+
+    assert "fewer colours" in words
+    assert "webp" not in words
+
+
 def test_a_webp_within_k_passes_through_untouched(client):
     file = encoded(few_colors(), "WEBP", lossless=True)
 

@@ -222,6 +222,21 @@ def test_fixed_colors_are_typed(visit):
     expect(visit.page.locator("#curl")).to_contain_text("palette=000000,ffffff,ff8800&thrift=1")
 
 
+def test_a_palette_of_ones_own_that_is_taken_back_leaves_k_as_it_was(visit):
+    visit.page.click("summary")
+    visit.page.fill("#palette-text", "black, white")
+    visit.page.press("#palette-text", "Tab")
+    expect(visit.page.locator("#k-out")).to_have_text("2")
+    assert visit.page.input_value("#k-number") == "2"
+
+    visit.page.fill("#palette-text", "")
+    visit.page.press("#palette-text", "Tab")
+    expect(visit.page.locator("#k-out")).to_have_text("64")
+
+    assert visit.page.input_value("#k-number") == "64"
+    expect(visit.page.locator("#k-presets input[value='64']")).to_be_checked()
+
+
 def test_reserved_colors_are_typed_and_locking_adds_to_them(visit):
     visit.page.click("summary")
     visit.page.fill("#reserve-text", "white, #FF8800")

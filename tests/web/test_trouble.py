@@ -60,6 +60,24 @@ def test_a_file_that_is_no_picture_is_refused_with_what_is_taken(visit):
     expect(visit.page.locator(".notice.error")).to_contain_text("PNG, JPEG, WebP, GIF and BMP")
 
 
+def test_an_empty_file_is_said_to_be_empty(visit):
+    visit.expect_error("422")
+    visit.bring({"empty.png": b""})
+
+    notice = visit.page.locator(".notice.error")
+    expect(notice).to_have_text("empty.png: The file is empty: choose another.")
+
+
+def test_what_went_wrong_and_what_to_do_are_two_sentences(visit):
+    visit.expect_error("422")
+    visit.page.locator("#k-presets input[value=auto]").check()
+    visit.page.select_option("#target", "max_bytes")
+    visit.page.fill("#max_bytes", "1")
+    visit.page.press("#max_bytes", "Tab")
+
+    expect(visit.page.locator(".notice.error")).to_contain_text("1 colour. Change that option")
+
+
 def test_after_trouble_the_next_picture_is_as_good_as_ever(visit):
     visit.expect_error("415")
     visit.bring({"notes.txt": b"no picture at all"})
