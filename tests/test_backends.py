@@ -25,7 +25,7 @@ from samples import (
 )
 
 from gpu_kmeans import DeviceError, OptionError, backends, elbow, kmeans, quantize, quantize_batch
-from gpu_kmeans.backends import available_backends, backend_for
+from gpu_kmeans.backends import available_backends, backend_for, pixel_work
 from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.histogram import COARSE_POINTS, Histogram
@@ -442,9 +442,9 @@ def test_pictures_are_dithered_to_the_same_bits(engine, shape, channels, shares,
 
 
 @pytest.mark.parametrize("channels", [3, 4, "flat"])
-@pytest.mark.parametrize("shape", [(16, 33), (17, 48), (64, 31), (70, 97)], ids=str)
+@pytest.mark.parametrize("shape", [(16, 33), (17, 48), (64, 31), (70, 97), (210, 9)], ids=str)
 def test_pictures_about_as_large_as_a_wave_are_dithered_to_the_same_bits(shape, channels):
-    """Sixteen rows and candidates go at once on the CPU, and coordinates that are all 0 not."""
+    """Sixteen rows of two bands go at once on the CPU, and coordinates that are all 0 not."""
     histogram = Histogram.from_pixels(torch.from_numpy(noise(*shape, 4)), REFERENCE)
     features = srgb8_to_features(histogram.colors, "rgb")
     entries, own = entries_and_own(features, "rgb", 200)
@@ -455,6 +455,24 @@ def test_pictures_about_as_large_as_a_wave_are_dithered_to_the_same_bits(shape, 
     )
     inverse, own = histogram.inverse.reshape(shape), torch.where(own % 3 == 0, own, -1)
     given = {"strength": 0.7, "own": own, "sweeps": 1}
+
+    ours = backend_for(torch.device("cpu"), "cpu").dither(features, inverse, entries, **given)
+
+    assert torch.equal(ours, REFERENCE.dither(features, inverse, entries, **given))
+
+
+@pytest.mark.parametrize("room", [48 * 20, 48 * 40])
+@pytest.mark.parametrize("k", [5, 16, 17, 200])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_pictures_are_dithered_to_the_same_bits_where_there_is_no_room(
+    channels, k, room, monkeypatch
+):
+    monkeypatch.setattr(pixel_work, "LISTED_CANDIDATES", room)
+    histogram = Histogram.from_pixels(torch.from_numpy(noise(40, 20, channels)), REFERENCE)
+    features = srgb8_to_features(histogram.colors, "rgb")
+    entries, own = entries_and_own(features, "rgb", k)
+    given = {"strength": 0.7, "own": torch.full_like(own, -1), "sweeps": 1}
+    inverse = histogram.inverse.reshape(40, 20)
 
     ours = backend_for(torch.device("cpu"), "cpu").dither(features, inverse, entries, **given)
 

@@ -4,6 +4,7 @@ All numbers are whole, so that no order of operations matters; `gpu_kmeans.backe
 says how colours and entries are laid out, `gpu_kmeans.backends.wave_vectors` how rows are.
 """
 
+import math
 from typing import no_type_check
 
 import numpy as np
@@ -11,6 +12,7 @@ from numba import njit
 
 from gpu_kmeans.backends import DIFFUSION_ROWS
 from gpu_kmeans.backends.entry_lists import list_candidates, new_work
+from gpu_kmeans.backends.line_kernels import LINE, on_a_line
 from gpu_kmeans.backends.sweep_vectors import KEEPS
 from gpu_kmeans.backends.vectors import name_listed
 from gpu_kmeans.backends.wave_vectors import (
@@ -21,6 +23,7 @@ from gpu_kmeans.backends.wave_vectors import (
     PARTS,
     ROWS,
     STATE,
+    TARGETS,
     TURNED,
     aim_wave,
     fill_step,
@@ -29,6 +32,9 @@ from gpu_kmeans.backends.wave_vectors import (
 )
 
 _SIDE = 8  # colours side by side, where their box is found
+_LINE = LINE // 4
+_STATES, _SECOND = 2 * math.prod(STATE), math.prod(TARGETS)
+_ON_LINES = _STATES + 2 * _SECOND + _LINE
 
 
 @njit(nogil=True, cache=True)
@@ -65,7 +71,7 @@ def lay_out(values, rows, box):
 def diffuse(
     table, own, inverse, palette, limits, grid, share, rows, indices, planes, starts, lists, used
 ):
-    """Write palette indices of the rows rows[0]..rows[1] with Floyd-Steinberg diffusion.
+    """Write palette indices of the rows rows[0]..rows[1], whole bands, diffusing errors.
 
     Where planes, as `gpu_kmeans.backends.dither_kernels.reconsider` takes them, are any, names and
     what pixels miss go there instead.
@@ -73,39 +79,46 @@ def diffuse(
     w, words, entries = inverse.shape[1], table.view(np.int32), palette.view(np.int32)
     misses, names = planes
     steps = -(-(w + LATER) // TURNED) * TURNED
-    waves, state = np.empty((steps, PARTS, ROWS), np.int32), np.empty(STATE, np.int32)
-    passed, targets = np.empty((steps + LATER, 4), np.int32), np.zeros((4, ROWS), np.int32)
-    waves[w + LATER :, :NAME], waves[w + LATER :, NAME] = 0, KEEPS
-    is_flat, k, listing = limits[3, 1] == 0, entries.shape[0], new_work(entries)
-    for y in range(rows[0], rows[1], ROWS):
-        if y % DIFFUSION_ROWS == 0:
-            passed[:] = 0
-        _fill(words, own, inverse, y, min(y + ROWS, rows[1]), waves)
-        state[:] = 0
-        for step in range(w + LATER):
-            if is_flat:
-                aim_wave(waves, step, state, passed, limits, grid, targets, 3)
-            else:
-                aim_wave(waves, step, state, passed, limits, grid, targets, 4)
-            while name_listed(starts, lists, targets) < 0:
-                list_candidates(targets, k, listing, grid[1], starts, lists, used)
-            if is_flat:
-                settle_wave(waves, step, state, targets, entries, share, 3)
-            else:
-                settle_wave(waves, step, state, targets, entries, share, 4)
-        if names.size:
-            _spread(waves, y, misses, names)
-        else:
-            _name(waves, indices[y : min(y + ROWS, rows[1])])
+    stride, lines = steps + LATER, on_a_line(np.zeros(_ON_LINES, np.int32))
+    waves = on_a_line(np.empty(2 * stride * PARTS * ROWS + _LINE, np.int32))
+    waves, passed = waves.reshape((2, stride, PARTS, ROWS)), np.empty((2, stride, 4), np.int32)
+    state, targets = lines[:_STATES].reshape((2, *STATE)), lines[_STATES:].reshape((2, *TARGETS))
+    waves[:, w + LATER :, :NAME], waves[:, w + LATER :, NAME] = 0, KEEPS
+    k, listing, dimensions = entries.shape[0], new_work(entries), 3 + (limits[3, 1] > 0)
+    for first in range(rows[0], rows[1], 2 * DIFFUSION_ROWS):
+        passed[:] = 0
+        for y in range(first, min(first + DIFFUSION_ROWS, rows[1]), ROWS):
+            both = y + DIFFUSION_ROWS < rows[1]
+            for band in range(1 + both):
+                _fill(words, own, inverse, y + band * DIFFUSION_ROWS, rows[1], waves[band])
+            state[:] = 0
+            for step in range(w + LATER):  # by turns, and not in loops, or one band does wait
+                other = step + stride
+                aim_wave(waves, step, 0, state, passed, limits, grid, targets, dimensions)
+                if both:
+                    aim_wave(waves, other, 1, state, passed, limits, grid, targets, dimensions)
+                while name_listed(starts, lists, targets, 0) < 0:
+                    list_candidates(targets[0], k, listing, grid[1], starts, lists, used)
+                while both and name_listed(starts, lists, targets, _SECOND) < 0:
+                    list_candidates(targets[1], k, listing, grid[1], starts, lists, used)
+                settle_wave(waves, step, 0, state, targets, entries, share, dimensions)
+                if both:
+                    settle_wave(waves, other, 1, state, targets, entries, share, dimensions)
+            for band in range(1 + both):
+                top = y + band * DIFFUSION_ROWS
+                if names.size:
+                    _spread(waves[band, :steps], top, misses, names)
+                else:
+                    _name(waves[band], indices[top : min(top + ROWS, rows[1])])
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
 def _fill(words, own, inverse, first, end, waves):
-    """Lay the colours of rows out in waves; beyond the picture no pixel is free to choose."""
+    """Lay the colours of rows out in waves; beyond the end no pixel is free to choose."""
     w = inverse.shape[1]
     for step in range(w + LATER):
-        if LATER <= step < w and first + ROWS == end:
+        if LATER <= step < w and first + ROWS <= end:
             fill_step(words, own, inverse, first, w, step, waves)
             continue
         for lane in range(ROWS):

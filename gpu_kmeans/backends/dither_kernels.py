@@ -14,10 +14,12 @@ from numba import njit
 
 from gpu_kmeans.backends import BLUR
 from gpu_kmeans.backends.entry_lists import list_candidates, new_work
+from gpu_kmeans.backends.line_kernels import LINE, on_a_line
 from gpu_kmeans.backends.sweep_vectors import GROUP, RIM, aim_group, settle_group
 from gpu_kmeans.backends.vectors import name_listed
 
 _FAR, _NEAR, _MIDDLE = (np.int16(BLUR[i]) for i in range(3))
+_LINE = LINE // 4
 
 
 @njit(nogil=True, cache=True)
@@ -40,22 +42,28 @@ def reconsider(palette, limits, grid, share, phase, rows, w, planes, starts, lis
     """
     misses, names = planes
     entries, halves = palette.view(np.int32), misses.view(np.int16)
-    columns, work = np.empty(misses.shape[1:], np.int32), np.zeros((6, GROUP), np.int32)
-    is_flat, k, listing = limits[3, 1] == 0, entries.shape[0], new_work(entries)
+    columns = on_a_line(np.empty(misses[0].size + _LINE, np.int32)).reshape(misses.shape[1:])
+    work = on_a_line(np.zeros(8 * GROUP + _LINE, np.int32)).reshape((8, GROUP))
+    k, listing, dimensions = entries.shape[0], new_work(entries), 3 + (limits[3, 1] > 0)
     for y in range(rows[0] + (phase - rows[0]) % 3, rows[1], 3):
         _sum_columns(halves, y, columns.view(np.int16))
         line, kept = misses[y + 2], names[y]
         for third in range(3):
             for place in range(RIM, RIM + (w - third + 2) // 3, GROUP):
-                if is_flat:
-                    aim_group(
-                        columns, line, kept, entries, third, place, limits, grid, share, work, 3
-                    )
-                else:
-                    aim_group(
-                        columns, line, kept, entries, third, place, limits, grid, share, work, 4
-                    )
-                while name_listed(starts, lists, work) < 0:
+                aim_group(
+                    columns,
+                    line,
+                    kept,
+                    entries,
+                    third,
+                    place,
+                    limits,
+                    grid,
+                    share,
+                    work,
+                    dimensions,
+                )
+                while name_listed(starts, lists, work, 0) < 0:
                     list_candidates(work, k, listing, grid[1], starts, lists, used)
                 settle_group(columns, line, kept, entries, third, place, work)
 

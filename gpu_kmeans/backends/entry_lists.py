@@ -3,8 +3,8 @@
 All numbers are whole. Colours and entries come as rows of four int16, missing dimensions 0; targets
 also as two words, the coordinates 0 and 1, 2 and 3, the first in the low half. `starts` says where
 in `lists` a cell's candidates are, in blocks, as `gpu_kmeans.backends.vectors.name_listed` takes
-both; `used[0]` how many blocks are taken. The first blocks are all entries, for the cells that come
-when there is no room. These belong to one thread and outlive a call.
+both; `used[0]` how many blocks are taken. The first blocks, at least two, are all entries, for the
+cells that come when there is no room. These belong to one thread and outlive a call.
 
 Loops call `name_listed` themselves, and what is here only where it says no: a function that is
 handed arrays counts who has them, inlined or not, and for sixteen pixels that takes as long again.
@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 
 from gpu_kmeans.backends.tile_vectors import FAR, lowest_bit
-from gpu_kmeans.backends.vectors import BLOCK, BLOCK_SIZE
+from gpu_kmeans.backends.vectors import BLOCK, BLOCK_SIZE, LEFT_BITS, MORE_BLOCKS, MOST_LEFT
 from gpu_kmeans.backends.whole_kernels import prune
 
 FINEST_SHIFT = 6  # cells of 64 grid steps, larger where that would make too many
@@ -50,26 +50,28 @@ def list_candidates(targets, k, work, shift, starts, lists, used):
         for word in range(bits.size):
             left = k - word * _AT_ONCE
             bits[word] = -1 if left >= _AT_ONCE else (np.int64(1) << left) - 1
-        _add_blocks(bits, c01, c23, lists, used)
+        _add_blocks(bits, c01, c23, lists, used, max(2, -(-k // BLOCK)))
     inside = np.int32((1 << shift) - 1) * _BOTH
     for lane in range(targets.shape[1]):
         cell = targets[2, lane]
         if starts[cell] >= 0:
             continue
         if (used[0] * BLOCK + k + BLOCK) * BLOCK_SIZE > lists.size * BLOCK:
-            starts[cell] = (k - 1) // BLOCK
+            starts[cell] = max(1, (k - 1) // BLOCK)
             continue
         for pair in range(2):
             corner = targets[pair, lane] & ~inside
             box[0, pair], box[0, 2 + pair] = corner, corner | inside
         prune(c01, c23, c01.size // BLOCK, box, 0, near, far, bits)
-        starts[cell] = _add_blocks(bits, c01, c23, lists, used)
+        starts[cell] = _add_blocks(bits, c01, c23, lists, used, 1)
+        if not starts[cell] & MORE_BLOCKS:
+            _move_near(lists, starts[cell], targets[0, lane], targets[1, lane])
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _add_blocks(bits, c01, c23, lists, used):
-    """Append whom bits stand for, the last block filled up with its first; return its start."""
+def _add_blocks(bits, c01, c23, lists, used, fewest):
+    """Append whom bits stand for, blocks filled up with the last's first; return the start."""
     first, count = used[0], 0
     for word in range(bits.size):
         left = bits[word]
@@ -77,8 +79,8 @@ def _add_blocks(bits, c01, c23, lists, used):
             _write(word * _AT_ONCE + lowest_bit(left), c01, c23, lists, first, count)
             left &= left - 1
             count += 1
-    blocks = -(-count // BLOCK)
-    last = lists[(first + blocks - 1) * BLOCK_SIZE + 2 * BLOCK]
+    blocks = max(fewest, -(-count // BLOCK))
+    last = lists[(first + (count - 1) // BLOCK) * BLOCK_SIZE + 2 * BLOCK]
     for q in range(count, blocks * BLOCK):
         _write(last, c01, c23, lists, first, q)
     used[0] += blocks
@@ -90,3 +92,24 @@ def _add_blocks(bits, c01, c23, lists, used):
 def _write(c, c01, c23, lists, first, q):
     at = (first + q // BLOCK) * BLOCK_SIZE + q % BLOCK
     lists[at], lists[at + BLOCK], lists[at + 2 * BLOCK] = c01[c], c23[c], c
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _move_near(lists, start, t01, t23):
+    """Write the candidates of a single block as `gpu_kmeans.backends.vectors` ranks them."""
+    for q in range(start, start + BLOCK):
+        square = np.int64(MOST_LEFT)
+        for pair in range(2):
+            target, entry = (t01, t23)[pair], lists[q + pair * BLOCK]
+            low = np.int16(entry) - _nearest_multiple(np.int16(target))
+            high = (entry >> 16) - _nearest_multiple(target >> 16)
+            square += low * low + high * high
+            lists[q + pair * BLOCK] = np.int32((-2 * high << 16) | (-2 * low & 0xFFFF))
+        lists[q + 2 * BLOCK] = np.int32(square << 8 | lists[q + 2 * BLOCK])
+
+
+@njit(nogil=True, cache=True, inline="always")
+@no_type_check
+def _nearest_multiple(coordinate):
+    return (np.int64(coordinate) + (1 << LEFT_BITS - 1)) >> LEFT_BITS << LEFT_BITS

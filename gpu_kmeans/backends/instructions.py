@@ -45,6 +45,15 @@ def pair_products(builder, a, b):
     )
 
 
+def for_dimensions(builder, dimensions, write):
+    """Write instructions for three dimensions and for four, of which one is taken."""
+    with builder.if_else(builder.icmp_signed("==", dimensions, i64(3))) as (three, four):
+        with three:
+            write(3)
+        with four:
+            write(4)
+
+
 def larger(builder, a, b):
     """Return the larger of each two."""
     return builder.select(builder.icmp_signed(">", a, b), a, b)

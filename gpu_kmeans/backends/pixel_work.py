@@ -7,13 +7,14 @@ from torch import Tensor
 
 from gpu_kmeans.backends.diffusion_kernels import lay_out
 from gpu_kmeans.backends.entry_lists import FINEST_SHIFT, MOST_CELLS
+from gpu_kmeans.backends.line_kernels import LINE, on_a_line
 from gpu_kmeans.backends.sweep_vectors import GROUP, KEEPS, RIM
 from gpu_kmeans.backends.wave_vectors import ROWS
 
 __all__ = ["PixelWork", "four_columns"]
 
 LISTED_CANDIDATES = 1 << 19  # 2 MB a thread; where that is full, all entries are compared
-_COARSEST_SHIFT = 11  # of a grid of 2^11 steps: one cell
+_COARSEST_SHIFT = 7  # 16 cells a side, 2^16 in four dimensions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +59,14 @@ class PixelWork:
     def new_lists(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Make room for the candidates of each cell, for one thread; none are listed yet."""
         starts = np.full(self.cells, -1, np.int32)
-        return starts, np.empty(LISTED_CANDIDATES, np.int32), np.zeros(1, np.int64)
+        lists = on_a_line(np.empty(LISTED_CANDIDATES + LINE // 4, np.int32))
+        return starts, lists, np.zeros(1, np.int64)
 
     def new_planes(self, h: int, w: int) -> tuple[np.ndarray, ...]:
         """Make room for what `gpu_kmeans.backends.dither_kernels` knows of pixels, by thirds."""
         pitch, rows = 2 * RIM + _up_to(-(-w // 3), GROUP), _up_to(h, ROWS)
-        misses = np.zeros((rows + 4, 3, 2, pitch), np.int32)
-        return misses, np.full((rows, 3, pitch), KEEPS, np.int16)
+        misses = on_a_line(np.zeros((rows + 4) * 3 * 2 * pitch + LINE // 4, np.int32))
+        return misses.reshape(-1, 3, 2, pitch), np.full((rows, 3, pitch), KEEPS, np.int16)
 
 
 def four_columns(values: Tensor) -> np.ndarray:

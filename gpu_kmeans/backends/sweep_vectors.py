@@ -4,7 +4,8 @@ In the compiler's own language, with `gpu_kmeans.backends.instructions`. All arr
 Coordinates come in pairs, as words (int32): 0 and 1, 2 and 3, the first in the low half. Of a row
 every third pixel lies in one line, which begins `RIM` places before its pixels and has room behind
 them: columns and misses (3, 2, pitch), names (3, pitch) int16, `KEEPS` more where a pixel keeps its
-entry. work (6, 16) has targets, 01 and 23, cells, the entries nearest to them, colours, 01 and 23.
+entry. work (8, 16) has targets, 01 and 23, cells, the entries nearest to them, what is left of the
+targets, 01 and 23, and colours, 01 and 23.
 """
 
 import functools
@@ -20,6 +21,7 @@ from gpu_kmeans.backends.instructions import (
     WIDE,
     WIDE_HALVES,
     data_of,
+    for_dimensions,
     half_of,
     i64,
     larger,
@@ -31,32 +33,35 @@ from gpu_kmeans.backends.instructions import (
     splat_pair,
     store,
 )
-from gpu_kmeans.backends.vectors import gather
+from gpu_kmeans.backends.vectors import gather, left_of
 
 GROUP, RIM = 2 * LANES, 24  # pixels side by side; places of a line before the first and after all
 KEEPS = 1 << 8  # above the entry, in a name
 _NAMES = ir.VectorType(HALF, GROUP)
-_CELLS, _NEAREST, _COLORS = 2 * GROUP, 3 * GROUP, 4 * GROUP  # where in the work
+_CELLS, _NEAREST, _LEFT, _COLORS = (part * GROUP for part in (2, 3, 4, 6))  # where in the work
 _FAR, _NEAR, _MIDDLE = BLUR[:3]
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def aim_group(
     _context, columns, misses, names, entries, third, place, limits, grid, share, work, dimensions
 ):
     """Write to work what the pixels from a place of a third of a row on aim at, and their colours.
 
     entries (k, 2) as pairs; limits and grid as `gpu_kmeans.backends.entry_lists` has them; share in
-    2^-SHARE_BITS; dimensions, 3 or 4, are known to the compiler.
+    2^-SHARE_BITS; dimensions, 3 or 4.
     """
     given = (columns, misses, names, entries, types.int64, types.int64, limits, grid, types.int32)
-    if not isinstance(dimensions, types.IntegerLiteral):
-        return None
-    write = functools.partial(_aim_group, dimensions=dimensions.literal_value)
-    return types.void(*given, work, dimensions), write
+    return types.void(*given, work, types.int64), _aim_group
 
 
-def _aim_group(context, builder, signature, arguments, dimensions):
+def _aim_group(context, builder, signature, arguments):
+    write = functools.partial(_aim, context, builder, signature, arguments)
+    for_dimensions(builder, arguments[-1], write)
+    return context.get_dummy_value()
+
+
+def _aim(context, builder, signature, arguments, dimensions):
     columns, misses, names, entries, limits, grid, work = data_of(
         context, builder, signature, arguments, (0, 1, 2, 3, 6, 7, 9)
     )
@@ -110,8 +115,8 @@ def _aim_group(context, builder, signature, arguments, dimensions):
             aims.append(aim if j % 2 == 0 else builder.shl(aim, same(WIDE, 16)))
         word = aims[0] if len(aims) == 1 else builder.or_(*aims)
         store(builder, work, i64(pair * GROUP), word)
+        store(builder, work, i64(_LEFT + pair * GROUP), left_of(builder, word))
     store(builder, work, i64(_CELLS), cells)
-    return context.get_dummy_value()
 
 
 def _colors(builder, misses, names, entries, own, where):

@@ -3,6 +3,12 @@
 In the compiler's own language, with `gpu_kmeans.backends.instructions`. A candidate's rank, squared
 distance times 256 plus index, is one number, so that the least of several is found without
 branching, of equals the lowest index. Coordinates are whole, 0..2040, so that it is below 2^32.
+
+|t - e|^2 = |t|^2 - 2 t e + |e|^2, and |t|^2 is the same for all. So where a cell has a single block
+of candidates, what they are ranked by is two products for each pair of coordinates, added to what
+is known of e. So that it fits, t and e are taken from a place near the cell, a multiple of 256: t
+is what is left of it, from -128 to 127, and comes times 256, e comes times -2; and MOST_LEFT is
+added, as |t|^2 may be as much.
 """
 
 import functools
@@ -33,8 +39,11 @@ from gpu_kmeans.backends.instructions import (
 
 BLOCK = 2 * LANES  # candidates of a block
 BLOCK_SIZE = 3 * BLOCK  # int32 of a block: coordinates 0 and 1, 2 and 3, and the index, of each
+LEFT_BITS = 8  # of what is left of a coordinate
+MOST_LEFT = 4 << 2 * (LEFT_BITS - 1)
 MORE_BLOCKS = 15  # of a start: how many blocks more than one
 _PAIRS = ir.VectorType(WORD, 2)
+_CELLS, _NAMES, _LEFT = 2 * BLOCK, 3 * BLOCK, 4 * BLOCK  # where in the targets
 _TURNS = (  # words of two vectors side by side, pairs, and halves: eight times eight are transposed
     ([0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]),
     ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
@@ -52,42 +61,57 @@ _HALVINGS = tuple(  # likewise sixteen times sixteen: words, pairs, and fours tw
 
 
 @intrinsic
-def name_listed(_context, starts, lists, targets):
+def name_listed(_context, starts, lists, targets, first):
     """Name the entries nearest to sixteen targets, if all are listed; return less than 0 if not.
 
-    targets (4 or more, 16) int32: coordinates 0 and 1, the first in the low half, 2 and 3, cells,
-    and room for names. starts (cells,) int32: where in lists (n,) int32 the blocks of each cell
-    begin, a multiple of 16, plus how many there are more than one; below 0 where nowhere yet.
+    targets, from the first element on, (6 or more, 16) int32: coordinates 0 and 1, the first in the
+    low half, 2 and 3, cells, room for names, and what is left of coordinates. starts (cells,)
+    int32: where in lists (n,) int32 the blocks of each cell begin, a multiple of 16, plus how many
+    there are more than one; below 0 where nowhere yet. A single block has, of each candidate, its
+    coordinates as said above, and (|e|^2 + MOST_LEFT) times 256 plus the index.
     """
-    return types.int32(starts, lists, targets), _name_listed
+    return types.int32(starts, lists, targets, types.int64), _name_listed
 
 
 def _name_listed(context, builder, signature, arguments):
     starts, lists, targets = data_of(context, builder, signature, arguments, (0, 1, 2))
+    targets = builder.gep(targets, [arguments[3]])
     own = []
     for lane in range(BLOCK):
-        cell = builder.load(builder.gep(targets, [i64(2 * BLOCK + lane)]))
+        cell = builder.load(builder.gep(targets, [i64(_CELLS + lane)]))
         own.append(builder.load(builder.gep(starts, [builder.zext(cell, LONG)])))
     odd = builder.and_(functools.reduce(builder.or_, own), i32(MORE_BLOCKS | -(1 << 31)))
-    count = builder.select(builder.icmp_signed(">", odd, i32(0)), i64(BLOCK), i64(0))
-    with cgutils.for_range(builder, count) as loop:
-        _name_in_blocks(builder, starts, lists, targets, loop.index)
-    with builder.if_then(builder.icmp_signed("==", odd, i32(0))):
+    with builder.if_then(builder.icmp_signed(">=", odd, i32(0))):
         ranks = [
-            _rank(builder, lists, builder.zext(start, LONG), _target(builder, targets, i64(lane)))
+            _rank_in_place(builder, lists, builder.zext(start, LONG), targets, i64(lane))
             for lane, start in enumerate(own)
         ]
         names = builder.and_(_least_of_each(builder, ranks), same(WIDE, 255))
-        store(builder, targets, i64(3 * BLOCK), names)
+        store(builder, targets, i64(_NAMES), names)
+        count = builder.select(builder.icmp_signed(">", odd, i32(0)), i64(BLOCK), i64(0))
+        with cgutils.for_range(builder, count) as loop:
+            cell = builder.load(builder.gep(targets, [builder.add(loop.index, i64(_CELLS))]))
+            start = builder.load(builder.gep(starts, [builder.zext(cell, LONG)]))
+            more = builder.and_(start, i32(MORE_BLOCKS))
+            with builder.if_then(builder.icmp_signed(">", more, i32(0))):
+                first = builder.zext(builder.sub(start, more), LONG)
+                _name_in_blocks(builder, lists, first, more, targets, loop.index)
     return odd
 
 
-def _name_in_blocks(builder, starts, lists, targets, lane):
-    """Do so for one target, which may have several blocks."""
-    cell = builder.load(builder.gep(targets, [builder.add(lane, i64(2 * BLOCK))]))
-    start = builder.load(builder.gep(starts, [builder.zext(cell, LONG)]))
-    more = builder.and_(start, i32(MORE_BLOCKS))
-    first = builder.zext(builder.sub(start, more), LONG)
+def _rank_in_place(builder, lists, first, targets, lane):
+    """Rank the candidates of a single block by what is left of a target."""
+    words = _target(builder, targets, builder.add(lane, i64(_LEFT)))
+    places = (builder.add(first, i64(part * BLOCK)) for part in range(3))
+    *pairs, rank = (load(builder, lists, place, WIDE) for place in places)
+    for candidates, left in zip(pairs, words, strict=True):
+        products = pair_products(builder, builder.bitcast(candidates, WIDE_HALVES), left)
+        rank = builder.add(rank, products)
+    return rank
+
+
+def _name_in_blocks(builder, lists, first, more, targets, lane):
+    """Name the entry nearest to one target, which has several blocks."""
     target = _target(builder, targets, lane)
     least = cgutils.alloca_once_value(builder, _rank(builder, lists, first, target))
     with cgutils.for_range(builder, builder.zext(more, LONG)) as loop:
@@ -95,7 +119,7 @@ def _name_in_blocks(builder, starts, lists, targets, lane):
         found = _rank(builder, lists, builder.add(first, past), target)
         builder.store(lesser(builder, found, builder.load(least)), least)
     name = builder.and_(reduce_lanes(builder, "umin", builder.load(least)), i32(255))
-    builder.store(name, builder.gep(targets, [builder.add(lane, i64(3 * BLOCK))]))
+    builder.store(name, builder.gep(targets, [builder.add(lane, i64(_NAMES))]))
 
 
 def _target(builder, targets, lane):
@@ -125,6 +149,13 @@ def _least_of_each(builder, rows):
             for a, b in zip(rows[::2], rows[1::2], strict=True)
         ]
     return rows[0]
+
+
+def left_of(builder, pairs):
+    """Return what is left of coordinates in pairs, times 256, as `name_listed` takes it."""
+    halves = builder.bitcast(pairs, WIDE_HALVES)
+    shifted = builder.shl(halves, same(WIDE_HALVES, 16 - LEFT_BITS))
+    return builder.bitcast(shifted, WIDE)
 
 
 def transposed(builder, rows):

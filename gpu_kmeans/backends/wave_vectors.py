@@ -8,11 +8,15 @@ waves (steps, 3, 16) has of each pixel its colour, 01 and 23, and the entry that
 and then what it misses with the entry it gets, 01 and 23, nothing with one that it keeps, and its
 name, as `gpu_kmeans.backends.sweep_vectors` has them. state (12, 16) has errors on their way, four
 coordinates each, in sixteenths: to the row below, all that comes to the pixel of the next step;
-what has come so far to the one after that; and, whole, the last pixel's error. passed (w + 64, 4)
+what has come so far to the one after that; and, whole, the last pixel's error. passed (steps, 4)
 has those between two waves: they come from the place step + 32 and go to the place of the step.
+
+Two bands go side by side, since a step waits for the one before it, for longer than it computes:
+of state and targets there are two, and the steps of the second band follow those of the first.
 """
 
 import functools
+import math
 
 from llvmlite import ir
 from numba.core import types
@@ -26,6 +30,7 @@ from gpu_kmeans.backends.instructions import (
     WIDE,
     WORDS,
     data_of,
+    for_dimensions,
     half_of,
     i32,
     i64,
@@ -39,35 +44,42 @@ from gpu_kmeans.backends.instructions import (
     undefined,
 )
 from gpu_kmeans.backends.sweep_vectors import GROUP, KEEPS, RIM, less, pitch_of
-from gpu_kmeans.backends.vectors import gather, transposed
+from gpu_kmeans.backends.vectors import gather, left_of, transposed
 
 ROWS = GROUP  # of a wave
 BEHIND = 2  # pixels of a row behind the one above
 LATER = BEHIND * ROWS  # steps that a wave takes beyond the pixels of a row
 TURNED = 3 * LANES  # steps that go into the planes at once
-PARTS, STATE = 3, (12, ROWS)  # how many a step has; the shape
+PARTS, STATE, TARGETS = 3, (12, ROWS), (6, ROWS)  # how many a step has; shapes, of a band
 OWN = NAME = 2  # which part
 _DOWN, _AFTER, _LAST = 0, 4, 8  # rows of the state, from
 
 
-@intrinsic(prefer_literal=True)
-def aim_wave(_context, waves, step, state, passed, limits, grid, targets, dimensions):
-    """Write the targets of a step's pixels, and their cells: targets (4, 16): 01, 23, cells.
+@intrinsic
+def aim_wave(_context, waves, step, band, state, passed, limits, grid, targets, dimensions):
+    """Write the targets of a step's pixels of band 0 or 1, their cells, and what is left of them.
 
-    limits and grid as `gpu_kmeans.backends.entry_lists` has them; the dimensions, 3 or 4, are known
-    to the compiler.
+    targets (2, 6, 16), of each band as `gpu_kmeans.backends.vectors.name_listed` takes them; limits
+    and grid as `gpu_kmeans.backends.entry_lists` has them; dimensions, 3 or 4.
     """
-    if not isinstance(dimensions, types.IntegerLiteral):
-        return None
-    given = (waves, types.int64, state, passed, limits, grid, targets, dimensions)
-    return types.void(*given), functools.partial(_aim_wave, dimensions=dimensions.literal_value)
+    long = types.int64
+    given = (waves, long, long, state, passed, limits, grid, targets, long)
+    return types.void(*given), _aim_wave
 
 
-def _aim_wave(context, builder, signature, arguments, dimensions):
+def _aim_wave(context, builder, signature, arguments):
     waves, state, passed, limits, grid, targets = data_of(
-        context, builder, signature, arguments, (0, 2, 3, 4, 5, 6)
+        context, builder, signature, arguments, (0, 3, 4, 5, 6, 7)
     )
-    step = arguments[1]
+    step, band, dimensions = arguments[1], arguments[2], arguments[8]
+    state, targets = _of_band(builder, band, state, targets)
+    arrays = (waves, state, passed, limits, grid, targets)
+    for_dimensions(builder, dimensions, functools.partial(_aim, builder, step, arrays))
+    return context.get_dummy_value()
+
+
+def _aim(builder, step, arrays, dimensions):
+    waves, state, passed, limits, grid, targets = arrays
     origin, shift = (
         splat(builder, builder.load(builder.gep(grid, [i64(part)])), WIDE) for part in range(2)
     )
@@ -93,25 +105,32 @@ def _aim_wave(context, builder, signature, arguments, dimensions):
         words[j // 2] = builder.or_(words[j // 2], builder.shl(aim, same(WIDE, 16 * (j % 2))))
     for pair, word in enumerate(words):
         store(builder, targets, i64(pair * ROWS), word)
+        store(builder, targets, i64((4 + pair) * ROWS), left_of(builder, word))
     store(builder, targets, i64(2 * ROWS), cells)
+
+
+@intrinsic
+def settle_wave(_context, waves, step, band, state, targets, entries, share, dimensions):
+    """Give a step's pixels their nearest entries, and pass on a share of what they miss.
+
+    targets have their names as well; entries (k, 2), as pairs; share in 2^-SHARE_BITS.
+    """
+    long = types.int64
+    given = (waves, long, long, state, targets, entries, types.int32, long)
+    return types.void(*given), _settle_wave
+
+
+def _settle_wave(context, builder, signature, arguments):
+    waves, state, targets, entries = data_of(context, builder, signature, arguments, (0, 3, 4, 5))
+    step, band, share, dimensions = (arguments[i] for i in (1, 2, 6, 7))
+    state, targets = _of_band(builder, band, state, targets)
+    arrays = (waves, state, targets, entries)
+    for_dimensions(builder, dimensions, functools.partial(_settle, builder, step, share, arrays))
     return context.get_dummy_value()
 
 
-@intrinsic(prefer_literal=True)
-def settle_wave(_context, waves, step, state, targets, entries, share, dimensions):
-    """Give a step's pixels their nearest entries, and pass on a share of what they miss.
-
-    targets (4, 16) has their names as well; entries (k, 2), as pairs; share in 2^-SHARE_BITS.
-    """
-    if not isinstance(dimensions, types.IntegerLiteral):
-        return None
-    given = (waves, types.int64, state, targets, entries, types.int32, dimensions)
-    return types.void(*given), functools.partial(_settle_wave, dimensions=dimensions.literal_value)
-
-
-def _settle_wave(context, builder, signature, arguments, dimensions):
-    waves, state, targets, entries = data_of(context, builder, signature, arguments, (0, 2, 3, 4))
-    step, share = arguments[1], splat(builder, arguments[5], WIDE)
+def _settle(builder, step, share, arrays, dimensions):
+    (waves, state, targets, entries), share = arrays, splat(builder, share, WIDE)
     own, nothing = _load_part(builder, waves, step, OWN), same(WIDE, 0)
     is_free = builder.icmp_signed("<", own, nothing)
     names = load(builder, targets, i64(3 * ROWS), WIDE)
@@ -134,7 +153,6 @@ def _settle_wave(context, builder, signature, arguments, dimensions):
         store(builder, waves, _place(builder, step, pair), missed)
     names = builder.select(is_free, names, builder.or_(own, same(WIDE, KEEPS)))
     store(builder, waves, _place(builder, step, NAME), names)
-    return context.get_dummy_value()
 
 
 @intrinsic
@@ -196,6 +214,14 @@ def _spread_steps(context, builder, signature, arguments):
             builder, names, at, builder.trunc(turned[NAME * ROWS + row], ir.VectorType(HALF, LANES))
         )
     return context.get_dummy_value()
+
+
+def _of_band(builder, band, state, targets):
+    sizes = (math.prod(STATE), math.prod(TARGETS))
+    return [
+        builder.gep(of_both, [builder.mul(band, i64(size))])
+        for of_both, size in zip((state, targets), sizes, strict=True)
+    ]
 
 
 def _times(builder, vector, number):
