@@ -16,9 +16,6 @@ References:
     Kuhn, "A note on Fermat's problem", Math. Program. 4, 1973 (the median at a heavy point).
 """
 
-from typing import Any
-
-import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -51,31 +48,25 @@ def area_weights(counts: Int[Tensor, " n"], inverse: Int[Tensor, "h w"]) -> Floa
         >>> (weights[1] / weights[0]).round().item()
         57.0
     """
-    inside = _inside_counts(inverse, len(counts)).double()
-    pixels, weights = inverse.numel(), counts.double()
+    pixels = inverse.numel()
     scale = 2.0 ** max(0, WEIGHT_BITS - ((1 + WORTH) * pixels).bit_length())
-    # On the CPU only where there is an area: a photograph has few. A GPU would wait to be told.
-    some = inside.nonzero()[:, 0] if inside.device.type == "cpu" else slice(None)
-    weights[some] += WORTH * inside[some] * (inside[some] / pixels).sqrt().sqrt()
+    if inverse.device.type == "cpu":
+        from gpu_kmeans.backends.area_kernels import count_inside, weigh_areas
+
+        found = count_inside(inverse.numpy(), len(counts))
+        return torch.from_numpy(weigh_areas(counts.numpy(), found, pixels, WORTH, scale))
+    is_inside = _leave_inside(torch.ones_like(inverse, dtype=torch.bool), inverse)
+    inside = torch.bincount(inverse[is_inside], minlength=len(counts)).double()
+    weights = counts.double() + WORTH * inside * (inside / pixels).sqrt().sqrt()
     return (weights * scale + 0.5).floor()
 
 
-def _inside_counts(inverse: Int[Tensor, "h w"], size: int) -> Tensor:
-    """Count the pixels of each colour that have neighbours of their colour only."""
-    if inverse.device.type == "cpu":  # numpy: a few passes are too short for torch's threads
-        plane = inverse.numpy()
-        inside = _leave_inside(np.ones(plane.shape, bool), plane)
-        return torch.from_numpy(np.bincount(plane[inside], minlength=size))
-    every = torch.ones_like(inverse, dtype=torch.bool)
-    return torch.bincount(inverse[_leave_inside(every, inverse)], minlength=size)
-
-
-def _leave_inside(inside: Any, plane: Any) -> Any:
+def _leave_inside(inside: Tensor, plane: Tensor) -> Tensor:
     """Take out what has another colour beside it; what is beyond the rim does not count.
 
     Example:
-        >>> plane = np.array([[1, 1, 1], [1, 1, 1], [2, 1, 1]])
-        >>> _leave_inside(np.ones((3, 3), bool), plane).astype(int).tolist()
+        >>> plane = torch.tensor([[1, 1, 1], [1, 1, 1], [2, 1, 1]])
+        >>> _leave_inside(torch.ones(3, 3, dtype=torch.bool), plane).int().tolist()
         [[1, 1, 1], [0, 0, 1], [0, 0, 1]]
     """
     beside = plane[:, 1:] == plane[:, :-1]
@@ -108,13 +99,27 @@ def settle_solid(
         palette: The entries kept, then those that became a colour, then the others.
         kept: How many the former two are. Never raises.
     """
-    size, whole = len(palette.colors), weights.long()
-    rows = torch.arange(len(colors), device=colors.device)
-    all_of_it = whole.new_zeros(size).index_add_(0, labels, whole)
-    most = whole.new_zeros(size).scatter_reduce_(0, labels, whole, "amax")
-    heaviest = torch.where(whole == most[labels], rows, len(colors))  # of equals the first
-    first = rows.new_full((size,), len(colors)).scatter_reduce_(0, labels, heaviest, "amin")
+    size = len(palette.colors)
+    all_of_it, most, first = _find_heaviest(labels, weights, size)
     is_kept = torch.arange(size, device=colors.device) < kept
     is_solid = (ENOUGH * most >= all_of_it) & (all_of_it > 0) & ~is_kept
     fixed = palette.keep(is_kept).joined(Palette.from_colors(colors[first[is_solid]]))
     return fixed.joined(palette.keep(~is_solid & ~is_kept)), len(fixed.colors)
+
+
+def _find_heaviest(labels: Tensor, weights: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return of each entry its colours' weight, that of the heaviest, and which is the first such.
+
+    The last is their number, where an entry has no colour.
+    """
+    if labels.device.type == "cpu":
+        from gpu_kmeans.backends.area_kernels import find_heaviest
+
+        found = find_heaviest(labels.numpy(), weights.numpy(), size)
+        return torch.from_numpy(found[0]), torch.from_numpy(found[1]), torch.from_numpy(found[2])
+    whole, rows = weights.long(), torch.arange(len(labels), device=labels.device)
+    all_of_it = whole.new_zeros(size).index_add_(0, labels, whole)
+    most = whole.new_zeros(size).scatter_reduce_(0, labels, whole, "amax")
+    heaviest = torch.where(whole == most[labels], rows, len(labels))
+    first = rows.new_full((size,), len(labels)).scatter_reduce_(0, labels, heaviest, "amin")
+    return all_of_it, most, first

@@ -116,21 +116,28 @@ def nearest_entries(
     """
     features, entries = histogram.features(space), palette.to_features(space)
     labels = nearest_rows(engine, features, entries) if labels is None else labels.long()
-    shines = opaque_colors(histogram.colors) & ~palette.is_opaque[labels]
-    if bool(shines.any()) and bool(palette.is_opaque.any()):  # opaque stays opaque
-        rows = palette.is_opaque.nonzero()[:, 0]
-        labels[shines] = rows[nearest_rows(engine, features[shines], entries[rows])]
+    is_opaque = palette.is_opaque
+    if not bool(is_opaque.all()) and bool(is_opaque.any()):
+        shines = opaque_colors(histogram.colors) & ~is_opaque[labels]
+        if bool(shines.any()):  # opaque stays opaque
+            rows = is_opaque.nonzero()[:, 0]
+            labels[shines] = rows[nearest_rows(engine, features[shines], entries[rows])]
     return _own_entries(histogram, palette, labels)
 
 
 def _own_entries(histogram: Histogram, palette: Palette, others: Tensor) -> Tensor:
     """Find the entry that is just a colour's own, for each that has one; `others` say the rest."""
-    codes, names = histogram.codes(), morton_codes(palette.colors)
-    nowhere, rows = len(codes), torch.arange(len(names), device=names.device)
-    place = torch.searchsorted(codes, names).clamp(max=nowhere - 1)
-    place = torch.where(codes[place] == names, place, nowhere)
+    nowhere, size = len(histogram.colors), len(palette.colors)
+    if histogram.colors.device.type == "cpu":
+        from gpu_kmeans.backends.area_kernels import find_colors
+
+        place = torch.from_numpy(find_colors(histogram.colors.numpy(), palette.colors.numpy()))
+    else:
+        codes, names = histogram.codes(), morton_codes(palette.colors)
+        place = torch.searchsorted(codes, names).clamp(max=nowhere - 1)
+        place = torch.where(codes[place] == names, place, nowhere)
     entries = torch.cat([others.expand(nowhere), others.new_zeros(1)])
-    return entries.index_put_((place,), rows)[:-1]
+    return entries.index_put_((place,), torch.arange(size, device=place.device))[:-1]
 
 
 def given_palette(colors: Tensor, histogram: Histogram, name: str = "palette") -> Palette:

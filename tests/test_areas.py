@@ -5,8 +5,10 @@ import pytest
 import torch
 from samples import BACKENDS, noise, photo, with_alpha
 
-from gpu_kmeans import quantize
+from gpu_kmeans import areas, quantize
 from gpu_kmeans.areas import WEIGHT_BITS, WORTH, area_weights, settle_solid
+from gpu_kmeans.backends import area_kernels
+from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.metrics import picture_wcss
 from gpu_kmeans.palette import Palette, sort_key
 
@@ -128,3 +130,35 @@ def test_an_entry_becomes_the_colour_that_is_a_third_of_it():
     settled, kept = settle_solid(palette, colors, weights, labels, kept=1)
     assert settled.colors[:, 0].tolist() == [4, 99, 57]
     assert kept == 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (40, 30)], ids=str)
+def test_pixels_inside_areas_are_counted_as_defined(shape):
+    plane = torch.from_numpy(np.random.default_rng(0).integers(0, 40, shape, dtype=np.int32))
+    plane[plane > 2] = 3  # the most of them are of one colour
+
+    inside = area_kernels.count_inside(plane.numpy(), 5)
+
+    found = plane[areas._leave_inside(torch.ones_like(plane, dtype=torch.bool), plane)]
+    assert inside.tolist() == torch.bincount(found, minlength=5).tolist()
+
+
+def test_the_heaviest_color_of_an_entry_is_the_first_of_equals():
+    labels, weights = np.array([2, 0, 2, 2, 0]), np.array([3.0, 1, 5, 5, 1])
+
+    found = area_kernels.find_heaviest(labels, weights, 4)
+
+    assert [of.tolist() for of in found] == [[2, 0, 13, 0], [1, 0, 5, 0], [1, 5, 2, 5]]
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colors_are_found_in_mortons_order(channels):
+    levels = np.random.default_rng(0).integers(0, 256, (3000, channels), dtype=np.uint8)
+    codes = morton_codes(torch.from_numpy(levels)).numpy()
+    _, first = np.unique(codes, return_index=True)
+    colors, wanted = levels[first][::2], levels[:500]
+
+    places = area_kernels.find_colors(colors, wanted)
+
+    rows = {tuple(color): i for i, color in enumerate(colors.tolist())}
+    assert places.tolist() == [rows.get(tuple(color), len(colors)) for color in wanted.tolist()]

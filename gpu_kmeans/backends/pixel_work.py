@@ -65,8 +65,11 @@ class PixelWork:
     def new_planes(self, h: int, w: int) -> tuple[np.ndarray, ...]:
         """Make room for what `gpu_kmeans.backends.dither_kernels` knows of pixels, by thirds."""
         pitch, rows = 2 * RIM + _up_to(-(-w // 3), GROUP), _up_to(h, ROWS)
-        misses = on_a_line(np.zeros((rows + 4) * 3 * 2 * pitch + LINE // 4, np.int32))
-        return misses.reshape(-1, 3, 2, pitch), np.full((rows, 3, pitch), KEEPS, np.int16)
+        misses = on_a_line(np.empty((rows + 4) * 3 * 2 * pitch + LINE // 4, np.int32))
+        misses = misses.reshape(-1, 3, 2, pitch)
+        for rim in (misses[:2], misses[h + 2 :], misses[..., :RIM], misses[..., RIM + w // 3 :]):
+            rim[:] = 0  # the rest is written
+        return misses, np.full((rows, 3, pitch), KEEPS, np.int16)
 
 
 def four_columns(values: Tensor) -> np.ndarray:
