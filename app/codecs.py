@@ -235,7 +235,7 @@ def _to_eight_bit(image: Image.Image) -> Image.Image:
         straight = image.convert("RGBA")
         is_opaque = straight.getchannel("A").getextrema() == (_OPAQUE, _OPAQUE)
         return straight.convert("RGB") if is_opaque else straight
-    return image if image.mode in {"L", "CMYK"} else image.convert("RGB")
+    return image if image.mode in {"L", "CMYK", "RGB"} else image.convert("RGB")
 
 
 def _from_sixteen_bit_grey(image: Image.Image) -> Image.Image:

@@ -38,7 +38,7 @@ def to_srgb(image: Image.Image, notes: list[str], *, is_grey: bool) -> Image.Ima
 
 
 def _to_channels(image: Image.Image) -> Image.Image:
-    return image if image.mode == "RGBA" else image.convert("RGB")
+    return image if image.mode in {"RGB", "RGBA"} else image.convert("RGB")
 
 
 def _by_profile(image: Image.Image, icc: bytes, notes: list[str], *, is_grey: bool) -> Image.Image:
