@@ -399,6 +399,28 @@ def test_bands_are_dithered_to_the_same_bits_by_any_palette(engine, shape, chann
     _dither(engine, noise(*shape, channels), k, 0.6, 1)
 
 
+@pytest.mark.parametrize("is_far", [False, True], ids=["near", "far"])
+@pytest.mark.parametrize("cells", [1, 4], ids=["cell", "cells"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_an_entry_that_is_as_near_at_one_corner_of_cells_is_listed(engine, channels, cells, is_far):
+    """Of a cell, and of the 4 a side that are listed together. There the first is chosen."""
+    width = cells * (32 if channels == 3 else 128)
+    middle = width + width // 2
+    edge = 2 * width - 1 if is_far else width  # the others lie beyond, where these cells are not
+    first, second, others = 2 * edge - middle, middle, edge + (width if is_far else -width)
+    entries, colors = (
+        torch.tensor([[of, *(middle,) * (channels - 1)] for of in row], dtype=torch.float32)
+        for row in ([others, first, second], [edge, others])
+    )
+    given = colors, torch.tensor([[0, 1]], dtype=torch.int32), entries
+    own = torch.full((2,), -1)
+
+    (ours, _) = engine.dither(*there(*given), strength=0.0, own=there(own)[0], sweeps=0)[0].tolist()
+
+    assert ours == 1
+    assert REFERENCE.dither(*given, strength=0.0, own=own, sweeps=0)[0, 0] == 1
+
+
 @pytest.mark.parametrize("room", [1 << 22, 300], ids="room{}".format)
 def test_cells_with_many_candidates_list_them_or_try_all(engine, monkeypatch, room):
     monkeypatch.setattr(dithering, "LISTED_CANDIDATES", room)
@@ -782,8 +804,11 @@ def test_kernels_of_cuda_cpp_run_here():
     assert programs.available(DEVICE)
 
 
-def test_where_a_block_has_no_room_for_all_pairs_of_entries_triton_counts_them(engine, monkeypatch):
-    monkeypatch.setattr(dithering, "shared_bytes", lambda _: 64)
+@pytest.mark.parametrize("room", [64, 84], ids=["too-little", "for-pairs-alone"])
+def test_where_a_block_has_no_room_for_all_pairs_of_entries_triton_counts_them(
+    engine, monkeypatch, room
+):
+    monkeypatch.setattr(dithering, "shared_bytes", lambda _: room)
     monkeypatch.setattr(dithering, "blurred_moments", None)
     colors, inverse, indices = torch.eye(3), torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.uint8)
 

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,27 @@ def test_kernels_of_cuda_cpp_take_as_many_threads_as_are_launched(name):
     _, text = built(name, (9, 0))
 
     assert {int(most) for most in re.findall(r"\.maxntid (\d+)", text)} == THREADS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("moments", dithering.OWN_BYTES), ("search", searching.OWN_BYTES)], ids=str
+)
+def test_variables_of_a_block_take_no_more_memory_than_is_left_for_them(name, most):
+    sizes = shared_variables(built(name, (9, 0))[0])
+
+    assert sizes
+    assert max(sizes) <= most
+
+
+def shared_variables(binary):
+    """Return how many bytes the variables of a block take, for each kernel of an ELF file."""
+    begin, size, count, of_names = (
+        *struct.unpack_from("<Q", binary, 40),
+        *struct.unpack_from("<3H", binary, 58),
+    )
+    sections = [struct.unpack_from("<IIQQQQ", binary, begin + i * size) for i in range(count)]
+    names = sections[of_names][4]
+    return [of[5] for of in sections if binary.startswith(b".nv.shared.", names + of[0])]
 
 
 def test_blocks_search_in_clusters_where_gpus_have_them():

@@ -12,9 +12,9 @@ import torch
 from samples import photo
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gpu_kmeans import quantize
+from gpu_kmeans import quantize, refinement
 from gpu_kmeans.backends import backend_for
-from gpu_kmeans.backends.cuda import memory
+from gpu_kmeans.backends.cuda import looks, memory, searching
 from gpu_kmeans.backends.cuda import program as programs
 from gpu_kmeans.backends.cuda.memory import ALIGNMENT, Memory
 
@@ -102,6 +102,15 @@ unsigned sizes[7];
 long long seen[3];
 double number;
 void *stream_seen;
+int asked[2];
+int cuModuleGetFunction(void **function, void *, const char *) {
+    *function = (void *)77;
+    return 0;
+}
+int cuFuncSetAttribute(void *, int attribute, int value) {
+    asked[0]++, asked[1] = attribute == 8 ? value : -1;
+    return 0;
+}
 int cuLaunchKernel(void *function, unsigned a, unsigned b, unsigned c, unsigned d, unsigned e,
                    unsigned f, unsigned shared, void *stream, void **parameters, void **extra) {
     unsigned all[] = {a, b, c, d, e, f, shared};
@@ -144,6 +153,21 @@ def test_the_driver_is_handed_each_argument_in_a_slot_of_its_own(driver):
         assert not ctypes.c_void_p.in_dll(driver, "stream_seen").value
 
 
+def test_the_driver_is_asked_for_shared_memory_however_little_it_is(driver):
+    """48 KB come unasked, but the variables of the kernel are among them."""
+    made = launched_by(driver)
+    made._kernels, made._module = {}, ctypes.c_void_p()
+    for shared, asked in (
+        (0, [0, 0]),
+        (40_000, [1, 40_000]),
+        (30_000, [1, 40_000]),
+        (90_000, [2, 90_000]),
+    ):
+        assert made._function("kernel", shared).value == 77
+
+        assert list((ctypes.c_int * 2).in_dll(driver, "asked")) == asked
+
+
 def test_threads_have_slots_of_their_own():
     own, others = programs._slots.bytes, []
     thread = threading.Thread(target=lambda: others.append(programs._slots.bytes))
@@ -152,6 +176,59 @@ def test_threads_have_slots_of_their_own():
 
     assert ctypes.addressof(own) != ctypes.addressof(others[0])
     assert programs._slots.bytes is own
+
+
+# What a device has room for, and which one it is
+
+
+@pytest.mark.parametrize(("room", "lanes"), [(227 << 10, 8), (163 << 10, 8), (99 << 10, 1)])
+def test_blocks_search_together_only_where_their_memory_is_enough(monkeypatch, room, lanes):
+    launched = []
+    tiles = backend_for(DEVICE, "cuda").pack(*given_points(), is_integral=True).layout
+    plan = refinement.search_plan(270, 1.0, [np.random.default_rng(0)])
+
+    class Recorder:
+        def launch(self, kernel, grid, _threads, *_arguments, shared):
+            launched.append((kernel, grid // plan.lanes, shared))
+
+    monkeypatch.setattr(searching, "program", lambda *_: Recorder())
+    monkeypatch.setattr(searching, "_cluster_size", lambda _: searching.CLUSTER)
+    monkeypatch.setattr(searching, "shared_bytes", lambda _: room)
+    search = searching.Search(tiles, plan, 0, (1, 400, 2))
+    search.advance(0, 270, plan.extra[0])
+
+    ((kernel, blocks, shared),) = launched
+    assert kernel == ("advance_4_together" if blocks > 1 else "advance_4")
+    assert blocks == lanes
+    assert shared + searching.OWN_BYTES <= room
+
+
+def given_points():
+    return [torch.rand(300, 4).round()], [torch.ones(300, dtype=torch.float64)]
+
+
+class OnAnother(torch.Tensor):
+    """A tensor on a GPU that is not the current one, as far as anybody asks."""
+
+    device = torch.device("cuda:1")
+
+
+def test_a_look_waits_for_the_device_it_looks_at(monkeypatch):
+    waited_for = []
+
+    class Event:
+        def record(self, stream):
+            waited_for.append(stream)
+
+    status = torch.zeros(3).as_subclass(OnAnother)
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda shape, dtype, **_: empty(shape, dtype=dtype))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the stream of {device}")
+
+    looks.Look(status)
+
+    assert waited_for == ["the stream of cuda:1"]
 
 
 # How often PyTorch is called

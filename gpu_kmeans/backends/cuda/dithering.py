@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from gpu_kmeans.backends import BLUR, DIFFUSION_ROWS, fixed_point
+from gpu_kmeans.backends.cuda.memory import Memory
 from gpu_kmeans.backends.cuda.program import available, program, shared_bytes
 
 __all__ = ["blurred_moments", "counts", "dither", "serves"]
 
 DIMENSIONS = (3, 4)  # that a colour may have here
-MOST_ENTRIES = 256
 COORDINATES = 4
 CELLS = {3: 1 << 18, 4: 1 << 16}  # by dimensions
 LISTED_BLOCKS = {3: 1 << 12, 4: 1 << 8}  # of 4 cells a side
@@ -20,6 +20,7 @@ MOST_ROW_THREADS = 512
 WARP = 32
 TILE_ROWS, TILE_COLUMNS = 16, 32
 MOMENT_BLOCKS = 132  # as many as a large GPU has multiprocessors
+OWN_BYTES = 20 << 10  # of a block that counts: its variables, and what is reserved
 MOST_TILES = 1 << 14  # of a block: 2^23 pixels, whose counts surely fit in 32 bits
 
 
@@ -34,7 +35,7 @@ def serves(colors: Tensor) -> bool:
 
 def counts(colors: Tensor, k: int) -> bool:
     """Say whether `blurred_moments` of k entries fit into a block. Raises as `serves` does."""
-    return serves(colors) and _pair_bytes(k) <= shared_bytes(colors.device)
+    return serves(colors) and _pair_bytes(k) + OWN_BYTES <= shared_bytes(colors.device)
 
 
 def dither(
@@ -56,11 +57,18 @@ def dither(
     zeros = torch.zeros(2 * COORDINATES + 1, dtype=torch.int32, device=device)
     box, taken = zeros[:-1], zeros[-1:]
     third = (w + 6) // 3  # columns of which every third is one, with two empty ones on each side
-    sizes = (h * w, MOST_ENTRIES, (h + 4) * 3 * third if sweeps else 0, CELLS[d])
-    whole = torch.empty(sum(sizes), dtype=torch.int64, device=device)
-    records, entries, misses, cells = whole.split(sizes)
-    lists = torch.empty(LISTED_CANDIDATES, dtype=torch.uint8, device=device)
-    touched = torch.empty(bands, BAND_THREADS, dtype=torch.int32, device=device)
+    room = Memory(
+        device,
+        records=(torch.int64, h * w),
+        entries=(torch.int64, k),
+        misses=(torch.int64, (h + 4) * 3 * third if sweeps else 0),
+        cells=(torch.int64, CELLS[d]),
+        lists=(torch.uint8, LISTED_CANDIDATES),
+        touched=(torch.int32, bands, BAND_THREADS),
+    )
+    records, entries, misses, cells, lists, touched = map(
+        room.__getitem__, ("records", "entries", "misses", "cells", "lists", "touched")
+    )
     indices = torch.empty(h, w, dtype=torch.uint8, device=device)
     run(
         f"prepare_{d}", PREPARING_BLOCKS, PREPARING_THREADS, colors.contiguous(),

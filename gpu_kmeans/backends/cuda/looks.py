@@ -19,7 +19,7 @@ class Look:
         self._seen = torch.empty(status.shape, dtype=status.dtype, pin_memory=True)
         self._seen.copy_(status, non_blocking=True)
         self._event = torch.cuda.Event()
-        self._event.record()
+        self._event.record(torch.cuda.current_stream(status.device))  # else of another device
 
     def shows_rest(self) -> bool:
         """Wait for the copy, not for what was launched after it; say whether nobody goes on."""

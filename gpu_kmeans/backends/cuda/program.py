@@ -31,7 +31,6 @@ SOURCES = Path(__file__).parent / "sources"
 COMPILERS = ("c++", "g++", "clang++")
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 CPU_ARENA = 1 << 20  # bytes, see `sources/common.cuh`
-WITHOUT_ASKING = 48 << 10  # bytes of shared memory that a launch gets without asking first
 # What compiling and launching raises: no compiler or driver, one without a function, a refusal.
 FAILURES = (OSError, ImportError, AttributeError, RuntimeError)
 
@@ -134,14 +133,16 @@ class Program:
         )  # fmt: skip
 
     def _function(self, kernel: str, shared: int) -> ctypes.c_void_p:
-        """Find a kernel, and ask for its shared memory where it has not had as much before."""
+        """Find a kernel, and ask for its shared memory where it has not had as much before.
+
+        However little that is: 48 KB come unasked, but variables of the kernel are among them.
+        """
         with self._lock:  # what one thread asks for must not lower what another was granted
             function, granted = self._kernels.get(kernel) or (ctypes.c_void_p(), 0)
-            if not granted:
+            if not function.value:
                 name = kernel.encode()
                 found = self._driver.cuModuleGetFunction(ctypes.byref(function), self._module, name)
                 self._check(found)
-                granted = WITHOUT_ASKING
             if shared > granted:
                 self._check(self._driver.cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED, shared))
                 granted = shared
@@ -173,8 +174,9 @@ def program(name: str, device: torch.device) -> Program:
     return _program(name, device)
 
 
+@functools.cache
 def shared_bytes(device: torch.device) -> int:
-    """Return how much memory of its own a block may ask for. Never raises."""
+    """Return how much memory of its own a block may have, variables included. Never raises."""
     if device.type != "cuda":
         return CPU_ARENA
     of_device = torch.cuda.get_device_properties(device)

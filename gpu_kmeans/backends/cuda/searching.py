@@ -17,7 +17,7 @@ from gpu_kmeans.backends import SearchPlan
 from gpu_kmeans.backends.cuda.devices import to_device
 from gpu_kmeans.backends.cuda.layout import Tiles
 from gpu_kmeans.backends.cuda.memory import Memory, Part
-from gpu_kmeans.backends.cuda.program import program
+from gpu_kmeans.backends.cuda.program import program, shared_bytes
 from gpu_kmeans.backends.cuda.words import BLOCK_TILES, SUMMED_DIMENSIONS, row_bytes, sum_bytes
 
 SINGLE, DOUBLE = 4, 8  # bytes
@@ -25,7 +25,8 @@ THREADS = 1024
 CLUSTER, CLUSTERED_THREADS = 8, 512  # blocks to a search where there are few, threads to a block
 FEW_SEARCHES = 16  # with as many blocks to each, they fit on a GPU of 128 multiprocessors
 MOST_COPIES = 8  # of sums, which different lanes add to
-SHARED_BYTES = 96 << 10  # of a search: what every GPU since Volta has
+SHARED_BYTES = 96 << 10  # of a search: what every GPU since Ampere has, and some KB more
+OWN_BYTES = 2 << 10  # of its variables beside these, and what is reserved
 
 
 def can_search(tiles: Tiles, room: int) -> bool:
@@ -160,10 +161,11 @@ class Search:
         of, d, room, lanes = tiles.memory, tiles.d, self._room, self._groups * plan.lanes
         kernel, blocks, threads, copies = f"advance_{d}", 1, THREADS, MOST_COPIES
         sums, details = (room * sum_bytes(d, detail=detail) for detail in (False, True))
-        shared = _bytes(room, d) - details
-        if lanes <= FEW_SEARCHES:
-            blocks, threads = _cluster_size(own.device), CLUSTERED_THREADS
-            kernel, shared = f"{kernel}_together", shared + details * (1 + (blocks > 1))
+        shared, cluster = _bytes(room, d) - details, _cluster_size(own.device)
+        together = shared + details * (1 + (cluster > 1))
+        if lanes <= FEW_SEARCHES and together + OWN_BYTES <= shared_bytes(own.device):
+            kernel, blocks, threads = f"{kernel}_together", cluster, CLUSTERED_THREADS
+            shared = together
         else:
             copies = max(1, min(copies, (SHARED_BYTES - shared) // sums))
             shared += max(copies * sums, details)
