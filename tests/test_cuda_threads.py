@@ -9,7 +9,16 @@ import re
 import numpy as np
 import pytest
 import torch
-from all_threads import BACKWARD, FORWARD, AllThreads, BrokenKernelError, compiled, run, source_of
+from all_threads import (
+    BACKWARD,
+    FORWARD,
+    AllThreads,
+    BrokenKernelError,
+    arrays,
+    compiled,
+    run,
+    source_of,
+)
 from samples import assert_bits_agree, color_problem, entries_and_own, noise
 
 from gpu_kmeans import descent, elbow, lloyd, refinement
@@ -59,6 +68,7 @@ def engine(order, monkeypatch):
     )
     monkeypatch.setattr(searching, "_cluster_size", lambda _: searching.CLUSTER)
     monkeypatch.setattr(memory, "_cleared", {})
+    arrays.watch(monkeypatch)
     monkeypatch.setattr(walks, "passes", None)  # Triton's
     monkeypatch.setattr(triton_pixels, "kernels", None)
     torch.use_deterministic_algorithms(mode=True)
@@ -72,16 +82,28 @@ def both(engine, points, weights, call):
     return [call(on, on.pack(points, weights, is_integral=True)) for on in (engine, REFERENCE)]
 
 
-@pytest.mark.parametrize("detail", [False, True], ids=["plain", "detail"])
+def made_heavy(weights):
+    """Let weights add up to nearly as much as fits into words."""
+    return weights * ((2**31 - 1) // weights.sum())
+
+
+@pytest.mark.parametrize(
+    ("detail", "is_heavy"),
+    [(False, False), (True, False), (True, True)],
+    ids=["plain", "detail", "heavy"],
+)
 @pytest.mark.parametrize("channels", [3, 4])
-def test_blocks_add_up_what_their_warps_find(engine, channels, detail):
+def test_blocks_add_up_what_their_warps_find(engine, channels, detail, is_heavy):
     sets = [color_problem(n, channels) for n in (2300, 40, 1)]
+    if is_heavy:
+        sets = [(points, made_heavy(weights)) for points, weights in sets]
+    sets.insert(1, (sets[0][0][:0], sets[0][1][:0]))
     points, weights = zip(*sets, strict=True)
-    start = torch.cat([points[0][:45:9], points[1][:33], points[2][:1]])
-    for active in (None, [0, 2]):
+    start = torch.cat([points[0][:47:9], points[2][:33], points[3][:1]])
+    for active in (None, [0, 3]):
 
         def call(on, problem, active=active):
-            offsets = (0, 5, 38, 39)
+            offsets = (0, 5, 6, 39, 40)
             given = {"active": active, "labels": active is None, "detail": detail}
             return on.assign_accumulate(problem, start, offsets, **given)
 
@@ -117,13 +139,19 @@ def test_the_last_block_settles(engine):
     assert cost == expected
 
 
-@pytest.mark.parametrize("few", [0, 16], ids=["block", "cluster"])
+@pytest.mark.parametrize(
+    ("few", "is_heavy"),
+    [(0, False), (0, True), (16, False)],
+    ids=["block", "heavy", "cluster"],
+)
 @pytest.mark.parametrize("channels", [3, 4])
-def test_searches_find_the_same_centroids(engine, monkeypatch, channels, few):
+def test_searches_find_the_same_centroids(engine, monkeypatch, channels, few, is_heavy):
     monkeypatch.setattr(searching, "FEW_SEARCHES", few)
     monkeypatch.setattr(refinement, "SHORT_BREATHS", 2)
     monkeypatch.setattr(refinement, "SHORT_SEARCHES", 1)
     sets = [color_problem(n, channels) for n in (300, 90)]
+    if is_heavy:
+        sets = [(points, made_heavy(weights)) for points, weights in sets]
     fit = lloyd.Fit(k=9, n_init=1, max_iter=1, tol=0.0, refine=1, seed=5)
 
     found = fit.search_together(engine, sets, "k-means++", lambda _: None)
@@ -139,7 +167,7 @@ def test_a_search_that_grows_finds_the_same_curve(engine):
     assert elbow(pixels, 3, backend=engine.name) == elbow(pixels, 3, backend="reference")
 
 
-@pytest.mark.parametrize("edge", [None, 1 - 2**-53], ids=["any", "highest"])
+@pytest.mark.parametrize("edge", [None, 1 - 2**-53, 1.0], ids=["any", "highest", "beyond"])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_a_block_draws_the_same_seeds(engine, channels, edge):
     points, weights = color_problem(1200, channels)
@@ -162,6 +190,7 @@ def test_a_block_draws_the_same_seeds(engine, channels, edge):
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colors_are_laid_out_by_many_blocks(engine, channels):
     sets = [color_problem(n, channels) for n in (128, 1, 1300)]
+    sets[1:1] = [(points[:0], weights[:0]) for points, weights in sets[:2]]
     points, weights = zip(*sets, strict=True)
 
     tiles = engine.pack(points, weights, is_integral=True).layout
@@ -256,6 +285,14 @@ BROKEN = (
     ("warp_get(1u, lane_index() + 1);", "from lane 32"),
     ("arena[8 + thread_index()] = 0;", "beyond the arena"),
     ("all[thread_index()] = 0; take_ticket(all);", "a ticket does not cover"),
+    ("if (thread_index() == 0) all[64] = 0;", "thread 0 writes 4 bytes, 0 after the end"),
+    ("if (thread_index() == 0) all[1] = all[-1];", "reads 4 bytes"),
+    ("if (thread_index() == 0) add_to(all + 64, 1u);", "writes 4 bytes, 0 after the end"),
+    ("if (thread_index() == 0) *(uint64 *)(all + 1) = 1;", "8 bytes are not aligned"),
+    (
+        "struct alignas(16) Pair { double a, b; }; ((Pair *)all)[1] = ((Pair *)(all + 2))[0];",
+        "16 bytes are not aligned",
+    ),
 )
 
 
@@ -325,6 +362,7 @@ def test_a_barrier_that_is_missing_from_the_library_is_found(monkeypatch):
     assert broken != whole
     source = f'#include "common.cuh"\n{broken}'
     monkeypatch.setattr(programs, "_program", lambda *_: AllThreads(source))
+    arrays.watch(monkeypatch)
     points, weights = color_problem(300, 3)
     packed = REFERENCE.pack([points], [weights], is_integral=True)
     tiles = layout.lay_out(packed)

@@ -12,7 +12,8 @@
 // Found besides: lanes of a warp, or warps of a block, that meet in different places or have ended
 // while others wait; shared memory that is read before it is written, or beyond what was asked for,
 // or of a block of the cluster that may not have begun or may have ended; a ticket taken before all
-// that was written is fenced.
+// that was written is fenced; what is in none of the arrays that a launch is told of; and numbers
+// that are not aligned to their size, which a CPU reads and a GPU does not.
 
 #include "shim.hpp"
 
@@ -77,6 +78,10 @@ struct Ticket {
     uint32 time;
 };
 
+struct Array {
+    uintptr_t begin, end;
+};
+
 struct Engine {
     std::vector<Fibre> fibres;
     char *stacks = nullptr;
@@ -93,6 +98,8 @@ struct Engine {
     double *reals;
     int threads, cluster, first_block;
     size_t shared;
+    const Array *arrays, *last_array;  // in rising order, none of which touch
+    int array_count;
     uint32 time = 1, launched, began;
     std::vector<int> ended;  // fibres of each block
     std::vector<uint32> read_by_others;  // when, of each block
@@ -372,6 +379,23 @@ int owner_of(uintptr_t *address, uint32 site) {
     return (int)((at - arenas) / ARENA);
 }
 
+// Memory of the GPU is that of the arrays; the library's own holds constants besides.
+void expect_in_array(uintptr_t at, size_t size, bool writes, uint32 site) {
+    Engine &e = *engine;
+    auto holds = [&](const Array &one) { return one.begin <= at && at + size <= one.end; };
+    if (e.array_count && holds(*e.last_array)) return;
+    auto after = [](uintptr_t place, const Array &one) { return place < one.begin; };
+    const Array *next = std::upper_bound(e.arrays, e.arrays + e.array_count, at, after);
+    if (next != e.arrays && holds(next[-1])) {
+        e.last_array = next - 1;
+        return;
+    }
+    if (!writes && (uintptr_t)e.base <= at && at < (uintptr_t)_end) return;
+    const int64 after_one = next == e.arrays ? -1 : (int64)(at - next[-1].end);
+    fail("in no array: block %d, thread %d %s %d bytes, %lld after the end of one, at {%x}",
+         block_of(*e.now), e.now->thread, writes ? "writes" : "reads", (int)size, after_one, site);
+}
+
 void expect_readable(int owner, const Fibre &own, uint32 site) {
     Engine &e = *engine;
     if (owner == own.rank) return;
@@ -386,9 +410,14 @@ void note(const void *at, size_t size, bool writes, bool is_atomic, void *from) 
     if (address - (uintptr_t)e.stacks < e.fibres.size() * STACK) return;
     Fibre &own = *e.now;
     const uint32 site = (uint32)((char *)from - e.base) - 1;
+    if (address % std::min<size_t>(size & -size, 16)) fail("%d bytes are not aligned at {%x}", (int)size, site);
     const int owner = owner_of(&address, site);
-    if (owner >= 0) expect_readable(owner, own, site);
-    else if (writes) own.has_unfenced = true;
+    if (owner >= 0) {
+        expect_readable(owner, own, site);
+    } else {
+        expect_in_array(address, size, writes, site);
+        if (writes) own.has_unfenced = true;
+    }
     Access access{e.time, (uint32)block_of(own), site, (unsigned)own.thread, NO_OTHERS, is_atomic};
     const uint32 since = owner >= 0 ? e.began : e.launched;
     const size_t step = std::min<size_t>(size, 4);
@@ -501,8 +530,8 @@ void __tsan_func_entry(void *) {}
 void __tsan_func_exit() {}
 
 // Run a kernel in so many blocks. Return what is wrong with it, or nothing.
-const char *run(void *kernel, int64 *wholes, double *reals, int grid, int threads, int cluster,
-                int64 shared, uint32 order) {
+const char *run(void *kernel, int64 *wholes, double *reals, const Array *arrays, int array_count,
+                int grid, int threads, int cluster, int64 shared, uint32 order) {
     if (!engine) {
         engine = new Engine;
         Dl_info found;
@@ -519,6 +548,8 @@ const char *run(void *kernel, int64 *wholes, double *reals, int grid, int thread
     e.kernel = kernel;
     e.wholes = wholes;
     e.reals = reals;
+    e.arrays = e.last_array = arrays;
+    e.array_count = array_count;
     e.threads = threads;
     e.cluster = cluster;
     e.shared = (size_t)shared;

@@ -47,7 +47,9 @@ def measure(
     """Do as `gpu_kmeans.backends.Backend.assign_accumulate`, or `accumulate_each`: waits not."""
     device, d, rows, sets = centroids.device, centroids.shape[1], offsets[-1], len(offsets) - 1
     sizes = (rows * d, rows, *((rows * d, rows) if detail else ()), sets)
-    found = torch.empty(sum(sizes), dtype=torch.float64, device=device)
+    is_whole = all(a < b for a, b in pairwise(problems.offsets))  # no blocks serve one of no points
+    make = torch.empty if is_whole else torch.zeros
+    found = make(sum(sizes), dtype=torch.float64, device=device)
     new, resting = torch.empty if active is None else torch.zeros, None
     own = new(len(problems.points) if labels else 0, dtype=torch.int32, device=device)
     if active is not None:
