@@ -34,3 +34,4 @@ def something_small(device: torch.device) -> Iterator[Job[Any]]:
                 yield QuantizeJob(pixels=picture, options={"k": k})
     yield QuantizeJob(pixels=noise[:32, :32, :3].copy(), options={"k": 8})
     yield ClusterJob(points=noise[0, :9, :3] / 2, k=2)
+    yield ClusterJob(points=noise[:9, :2].reshape(9, 8) / 2, k=2)

@@ -57,7 +57,8 @@ from gpu_kmeans.backends import (
 from gpu_kmeans.backends.descent_kernels import GOES_ON, LONELY, RESTS
 from gpu_kmeans.backends.layouts import Layout, four_rows
 from gpu_kmeans.backends.pixel_work import PixelWork, four_columns
-from gpu_kmeans.backends.reference import ReferenceBackend, morton_codes, spread_levels
+from gpu_kmeans.backends.reference import morton_codes, spread_levels
+from gpu_kmeans.backends.rows import RowBackend
 from gpu_kmeans.backends.threads import parallel
 from gpu_kmeans.histogram import FINEST_CELLS
 
@@ -68,13 +69,13 @@ PRUNED_DIMENSIONS = 4  # a box of 64 neighbours prunes little in more
 
 
 class CpuBackend:
-    """The contract of `gpu_kmeans.backends.Backend`; beyond four dimensions, the reference."""
+    """The contract of `gpu_kmeans.backends.Backend`; beyond four dimensions, by `rows`."""
 
     name = "cpu"
 
     def __init__(self) -> None:
-        """Keep the reference at hand for what is not pruned."""
-        self._reference = ReferenceBackend()
+        """Keep at hand what serves where nothing is pruned."""
+        self._rows = RowBackend()
 
     def histogram(
         self, pixels: UInt8[Tensor, "n c"]
@@ -83,7 +84,7 @@ class CpuBackend:
         if pixels.shape[1] == 4:  # noqa: PLR2004
             return self._histogram_with_alpha(pixels)
         if pixels.shape[1] != 3:  # noqa: PLR2004
-            return self._reference.histogram(pixels)
+            return self._rows.histogram(pixels)
         array, tables = pixels.numpy(), _morton_tables()
         chunks = _pixel_chunks(len(array))
         bitmaps = parallel(
@@ -171,7 +172,7 @@ class CpuBackend:
         is_integral: bool,
     ) -> Problems:
         """Concatenate, and lay each problem out in tiles."""
-        packed = self._reference.pack(points, weights, is_integral=is_integral)
+        packed = self._rows.pack(points, weights, is_integral=is_integral)
         if packed.points.shape[1] > PRUNED_DIMENSIONS:
             return packed
         layout = [
@@ -200,7 +201,7 @@ class CpuBackend:
     ) -> Accumulated:
         """Give each point its nearest centroid and add it up there, in one pruned pass."""
         if problems.layout is None:
-            return self._reference.assign_accumulate(
+            return self._rows.assign_accumulate(
                 problems, centroids, k_offsets, active=active, labels=labels, detail=detail
             )
         total, d = centroids.shape
@@ -228,7 +229,7 @@ class CpuBackend:
     ) -> tuple[Float[Tensor, "k d"], float]:
         """Run Lloyd iterations in one compiled call, in one thread: it is for small problems."""
         if problem.layout is None:
-            return self._reference.settle(problem, centroids, steps=steps, still=still)
+            return self._rows.settle(problem, centroids, steps=steps, still=still)
         start = _search_arguments(problem, centroids)
         moved, wcss = search_kernels.settle(*start, steps, still, True)  # noqa: FBT003
         return _as_points(moved, centroids), wcss
@@ -295,7 +296,7 @@ class CpuBackend:
     ) -> list[Int[Tensor, " _m"]]:
         """Choose rows by greedy k-means++, skipping tiles that a new seed cannot improve."""
         if problems.layout is None:
-            return self._reference.seed(problems, ks, uniforms)
+            return self._rows.seed(problems, ks, uniforms)
         chosen = []
         for layout, k, draws in zip(_layouts_of(problems), ks, uniforms, strict=True):
             tiles = layout.floats

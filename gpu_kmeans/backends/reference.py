@@ -100,7 +100,7 @@ class ReferenceBackend:
         all_labels = torch.zeros(n if labels else 0, dtype=torch.int32, device=device)
         for b in range(len(problems.spans)) if active is None else active:
             mine = slice(k_offsets[b], k_offsets[b + 1])
-            for rows in _chunks(problems.spans[b], mine.stop - mine.start):
+            for rows in chunks_of(problems.spans[b], mine.stop - mine.start):
                 points, weights = problems.points[rows], problems.weights[rows]
                 pairs = self._pairs(points, centroids[mine])
                 nearest = pairs.argmin(dim=1)  # the first of equals, by argmin's contract
@@ -400,7 +400,13 @@ def sq_distances(
     return total
 
 
-def _chunks(rows: slice, k: int) -> Iterator[slice]:
+def chunks_of(rows: slice, k: int) -> Iterator[slice]:
+    """Cut rows into parts of up to `CHUNK_PAIRS` pairs with k centroids. Never raises.
+
+    Example:
+        >>> [part.stop for part in chunks_of(slice(0, 5), CHUNK_PAIRS // 2)]
+        [2, 4, 5]
+    """
     size = max(1, CHUNK_PAIRS // k)
     for start in range(rows.start, rows.stop, size):
         yield slice(start, min(start + size, rows.stop))
