@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 _HEALTH_TIMEOUT_S = 5.0
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where a listener on all of them is asked
 _EFFORT = "3"  # of the command: nobody waits behind it, and more gains little (decision 9)
+_NOT_WRITTEN = {"jpg", "jpeg", "bmp", "avif", "tif", "tiff"}  # a PNG of such a name misleads
 _SOURCE = click.argument("source", metavar="IN", type=click.File("rb"))
 
 
@@ -76,6 +77,8 @@ def compress(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
     serve other pictures too: what in it is not opaque is taken for an opaque picture as well.
     """
     ending = Path(getattr(output, "name", "")).suffix.lower().removeprefix(".")
+    if ending in _NOT_WRITTEN and not given["format"] and not given["skip_if_larger"]:
+        raise click.BadParameter(f"{output.name!r}: png, webp or gif is written, no {ending}")
     usual = {"effort": _EFFORT, "format": ending if ending in {"webp", "gif"} else "png"}
     given |= {name: (text,) for name, text in usual.items() if not given[name]}
     given["palette"], is_shared = colors_of_file(given["palette"])

@@ -245,6 +245,17 @@ def test_the_command_writes_what_the_name_ends_in(photo_png, tmp_path, name, beg
     assert (tmp_path / name).read_bytes().startswith(begins)
 
 
+def test_the_command_writes_no_png_by_another_name(photo_png, tmp_path):
+    arguments = ["compress", "-", "-o", str(tmp_path / "a.jpg"), "-k", "4"]
+
+    refused = CliRunner().invoke(main, arguments, input=photo_png)
+
+    assert refused.exit_code == 2
+    assert "png, webp or gif" in refused.stderr
+    assert not (tmp_path / "a.jpg").exists()
+    assert CliRunner().invoke(main, [*arguments, "--format", "png"], input=photo_png).exit_code == 0
+
+
 def test_the_command_tries_harder_than_the_server(client, photo_png, tmp_path):
     arguments = ["compress", "-", "-o", str(tmp_path / "a.png"), "-k", "64"]
 
