@@ -14,6 +14,7 @@ References:
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ _UPRIGHT = {  # EXIF orientation -> what turns the picture upright
     8: Image.Transpose.ROTATE_90,
 }
 _EXIF_ORIENTATION = 0x0112
+_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]""")
 _SRGB = 1  # of EXIF's ColorSpace
 _GREYS = {"1", "L", "LA"}
 _OPAQUE = 255
@@ -86,7 +88,7 @@ class DecodedPicture:
             nothing had to be turned, converted or left out.
         exif: Its EXIF block without the orientation, which is applied, nor the thumbnail, which is
             not; empty where there is none.
-        xmp: Its XMP packet, likewise.
+        xmp: Its XMP packet, whose orientation, where it names one, is upright.
         warnings: What was left out or assumed, in words.
     """
 
@@ -186,7 +188,7 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
     image.load()
     tags = _exif_of(image)
     orientation = tags.get(_EXIF_ORIENTATION)
-    exif, xmp = _upright_exif(tags), image.info.get("xmp") or b""
+    exif, xmp = _upright_exif(tags), _upright_xmp(image.info.get("xmp") or b"")
     is_as_it_is = not notes and "icc_profile" not in image.info and orientation not in _UPRIGHT
     eight_bit = _to_eight_bit(image)
     eight_bit.info = dict(image.info)
@@ -202,7 +204,7 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
         encoded=encoded,
         is_palette=is_as_it_is and (image.mode == "P" or image.format == "WEBP"),
         exif=exif,
-        xmp=xmp if isinstance(xmp, bytes) else str(xmp).encode(),
+        xmp=xmp,
         warnings=tuple(notes),
     )
 
@@ -225,6 +227,12 @@ def _upright_exif(exif: Image.Exif) -> bytes:
         return exif.tobytes() if len(exif) else b""
     except Exception:  # noqa: BLE001 - tags of a kind that does not fit their value, and worse
         return b""
+
+
+def _upright_xmp(packet: bytes | str) -> bytes:
+    """Say in an XMP packet that the picture is upright, where it says otherwise."""
+    xmp = packet if isinstance(packet, bytes) else str(packet).encode()
+    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:

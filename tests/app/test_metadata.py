@@ -30,6 +30,25 @@ def tagged(picture_format="JPEG", orientation=6):
     return encoded(Image.fromarray(noise(8, 12)), picture_format, **options)
 
 
+@pytest.mark.parametrize(
+    "words",
+    ['tiff:Orientation="6"', "tiff:Orientation = '6'", "<tiff:Orientation>6</tiff:Orientation>"],
+)
+@pytest.mark.parametrize("image_format", ["png", "webp"])
+def test_an_orientation_that_is_kept_in_xmp_is_upright_too(client, image_format, words):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    xmp = XMP.replace(b"caf", words.encode())
+    file = encoded(noise(8, 12), "JPEG", exif=exif, xmp=xmp)
+
+    answer = compress(client, file, metadata="keep", format=image_format)
+
+    with opened(answer) as image:
+        assert image.size == (8, 12)
+        assert image.info["xmp"] == xmp.replace(b"6", b"1", 1)
+        assert image.getexif().get(ExifTags.Base.Orientation, 1) in {1, "1"}  # Pillow reads XMP too
+
+
 def opened(answer):
     return Image.open(io.BytesIO(base64.b64decode(answer["image"]["data"])))
 
