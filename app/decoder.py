@@ -140,6 +140,7 @@ class Decoder:
 
         Raises:
             BadPoints: As `app.points.parse_points`, or it takes too much time or memory.
+            BadParameter: Likewise.
         """
 
         async def read(process: DecodingProcess) -> Points:

@@ -1,9 +1,12 @@
 """Points as JSON: `{"points": [[1, 2], [3, 4.5]], "weights": [1, 2], "k": 2}` to arrays.
 
 Members beside `points` and `weights` are parameters of the door, by the same names as in the query.
+A member that is there twice is refused. The parser takes the last of them without a word, so names
+are looked for in the text: a table of numbers has no other quotes.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,10 +15,11 @@ from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from app.errors import BadPoints
+from app.errors import BadParameter, BadPoints
 
 LARGEST = 1e100  # so that squares, and sums of them, stay finite
 _LONGEST_PARAMETERS = 16_384  # characters of all members beside points and weights
+_STRING = re.compile(rb'("(?:[^"\\]|\\.)*")(\s*:)?')  # of valid JSON; with a colon it is a name
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
 
 
@@ -62,6 +66,7 @@ def parse_points(body: bytes) -> Points:
 
     Raises:
         BadPoints: It is none; says where and why.
+        BadParameter: A member is there twice.
 
     Example:
         >>> parse_points(b'{"points": [[1, 2], [3, 4]]}').points.shape
@@ -84,7 +89,20 @@ def parse_points(body: bytes) -> Points:
     parameters = tuple((name, _text(value)) for name, value in (table.model_extra or {}).items())
     if sum(len(name) + len(text) for name, text in parameters) > _LONGEST_PARAMETERS:
         raise BadPoints(f"Parameters may take {_LONGEST_PARAMETERS:,} characters.")
+    _check_names(body)
     return Points(points=np.array(table.points, np.float64), weights=weights, parameters=parameters)
+
+
+def _check_names(body: bytes) -> None:
+    """Refuse, in a document known to parse, a name that is there twice, however it is spelled."""
+    names = set[str]()
+    for literal, colon in (found.groups() for found in _STRING.finditer(body)):
+        if not colon:
+            continue
+        name = json.loads(literal)
+        if name in names:
+            raise BadParameter.of(name, "two members", "given once")
+        names.add(name)
 
 
 def _text(value: object) -> str:

@@ -209,6 +209,29 @@ def test_the_range_of_coordinates_is_named(client):
     assert document["detail"] == "points[1][1]: input should be from -1e+100 to 1e+100."
 
 
+@pytest.mark.parametrize(
+    ("members", "name"),
+    [
+        (b'"k": 1, "k": 2', "k"),
+        (b'"k": 1, "\u006b" : 2', "k"),
+        (b'"weights": [1], "weights": [2]', "weights"),
+        (b'"points": "none"', "points"),
+    ],
+)
+def test_a_member_that_is_there_twice_is_refused(client, members, name):
+    response = client.post("/cluster", content=b'{%s, "points": [[1]]}' % members)
+
+    document = assert_problem(response, 422, "bad-parameter")
+    assert (document["parameter"], document["allowed"]) == (name, "given once")
+
+
+def test_text_beside_the_points_may_look_like_a_member(client):
+    body = b'{"points": [[1]], "metric": "k\\":", "k": 1}'
+
+    document = assert_problem(client.post("/cluster", content=body), 422, "bad-parameter")
+    assert document["parameter"] == "metric"
+
+
 def test_points_are_no_picture_for_compress(client):
     response = client.post("/compress", json={"points": [[1]]})
 
