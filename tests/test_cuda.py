@@ -598,6 +598,43 @@ def test_colors_of_any_arrangement_are_merged_to_the_same_bits(engine, kind):
             assert torch.equal(masses.cpu(), expected[1])
 
 
+@pytest.mark.usefixtures("merger")
+@pytest.mark.parametrize("count", [FINEST_CELLS, FINEST_CELLS + 1], ids=str)
+def test_as_many_cells_as_the_tree_takes_are_leaves(engine, count):
+    levels = np.argwhere(np.ones((36, 36, 36)))[:count]
+    colors = Histogram.from_pixels(
+        torch.from_numpy(levels[:, None].astype(np.uint8)), REFERENCE
+    ).colors
+
+    weights = torch.from_numpy(np.random.default_rng(0).integers(1, 9, count)).double()
+
+    _merge_alike(engine, colors, weights, 9000)
+
+
+@pytest.mark.usefixtures("merger")
+def test_parents_of_sixteen_children_as_scattered_as_each_other_are_merged_alike(engine):
+    """How scattered they are differs by rounding alone, which goes by the order of additions."""
+    grid = np.argwhere(np.ones((16,) * 4))
+    colors = Histogram.from_pixels(
+        torch.from_numpy(grid[:, None].astype(np.uint8)), REFERENCE
+    ).colors
+    of_places = torch.from_numpy(np.random.default_rng(1).integers(1, 99, (4,) * 4)).double()
+    weights = of_places[(colors.long() % 4).unbind(dim=1)]
+
+    for target in (400, 1500, 3000):
+        _merge_alike(engine, colors, weights, target)
+
+
+def _merge_alike(engine, colors, weights, target):
+    features = 8 * colors.float()
+
+    ((points, masses),) = engine.merge(there(colors), there(features), there(weights), target)
+
+    expected = coarsen(colors, features, weights, target)
+    assert torch.equal(points.cpu(), expected[0])
+    assert torch.equal(masses.cpu(), expected[1])
+
+
 def test_the_kernels_merge_as_many_cells_as_the_reference():
     source = (programs.SOURCES / "merging.cu").read_text()
 
@@ -613,6 +650,20 @@ def test_a_search_finds_the_same_centroids(monkeypatch, k):
     ours = quantize(pixels.to(DEVICE), k, backend="cuda")
 
     assert same(on_cpu(ours), on_cpu(quantize(pixels, k, backend="reference")))
+
+
+def test_of_clusters_that_gain_the_same_the_first_is_split(engine):
+    greys = torch.tensor([0, 1, 40, 41, 80, 81, 120, 121]).float()[:, None]  # each pair likewise
+    points, weights = 8 * greys.expand(8, 3).contiguous(), torch.ones(8, dtype=torch.float64)
+    problem = REFERENCE.pack([points], [weights], is_integral=True)
+    own = engine.pack(there(points), there(weights), is_integral=True)
+    plan = refinement.growth_plan(7, 0.2, np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    expected = points.mean(dim=0, keepdim=True)
+
+    for found in searching.grow(own.layout, there(expected)[0], 7, plan):
+        expected = refinement.grow(REFERENCE, problem, expected, share=0.2, rng=rng)
+        assert torch.equal(found.cpu(), expected)
 
 
 @pytest.mark.usefixtures("passer")
