@@ -82,6 +82,9 @@ def srgb8_to_features(colors: UInt8[Tensor, "n c"], space: str) -> Float[Tensor,
     """
     check_space(space)
     if space == "rgb" and colors.shape[1] == 3:  # noqa: PLR2004 - no need to leave float32
+        if colors.device.type == "cpu":  # numpy: torch's team of threads looks out for more work
+            steps = np.float32(STEPS)
+            return torch.from_numpy(np.multiply(colors.numpy(), steps, dtype=np.float32))
         return colors.to(torch.float32) * STEPS
     if colors.device.type == "cpu":
         return _compiled_features(colors, space)

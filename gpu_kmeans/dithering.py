@@ -152,7 +152,10 @@ def map_pixels(
 
 def _looked_up(histogram: Histogram, labels: Labels) -> Tensor:
     """Return the entry of each pixel's colour, (h, w) uint8."""
-    entries = labels.entries.to(torch.uint8)
+    if labels.entries.device.type == "cpu":  # numpy: torch's team of threads looks out for work
+        entries = torch.from_numpy(labels.entries.numpy().astype(np.uint8))
+    else:
+        entries = labels.entries.to(torch.uint8)
     return entries.index_select(0, histogram.inverse).reshape(histogram.shape[:2])
 
 

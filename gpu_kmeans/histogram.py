@@ -69,14 +69,14 @@ class Histogram:
 
     def problem(self, backend: Backend, space: str) -> Problems:
         """Pack the colours as often as they count, once for all who ask. Never raises."""
-        points, weights = self.features(space), self._weights()
+        points, weights = self.features(space), self.weights()
         pack = partial(backend.pack, [points], [weights], is_integral=True)
         packed: Problems = self._once((backend.name, space), pack)
         return packed
 
     def merged(self, backend: Backend, space: str, target: int) -> tuple[Tensor, Tensor]:
         """Merge the colours, see `coarsen`; cells are added up once for all who ask."""
-        colors, features, weights = self.colors, self.features(space), self._weights()
+        colors, features, weights = self.colors, self.features(space), self.weights()
         if runs_ahead(backend) or len(colors) <= target:
             return coarsen_together(backend, [colors], [features], [weights], target)[0]
         add_up, merge = _merging_by(backend)
@@ -84,8 +84,9 @@ class Histogram:
         points, masses = merge(*cells, target)
         return points.to(features), masses.to(weights)
 
-    def _weights(self) -> Tensor:
-        weights: Tensor = self._once("weights", self.counts.double)
+    def weights(self) -> Tensor:
+        """Return the counts in float64, (n,), once for all who ask. Never raises."""
+        weights: Tensor = self._once("weights", lambda: _as_doubles(self.counts))
         return weights
 
     def _once(self, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -128,6 +129,12 @@ class Histogram:
     def has_transparent(self) -> bool:
         """Some pixels are fully transparent: their colour is the first, all zeros."""
         return self.colors.shape[1] == 4 and not bool(self.colors[0].any())  # noqa: PLR2004
+
+
+def _as_doubles(counts: Tensor) -> Tensor:
+    if counts.device.type == "cpu":  # numpy: torch's team of threads looks out for more work
+        return torch.from_numpy(counts.numpy().astype(np.float64))
+    return counts.double()
 
 
 def _visible_rows(pictures: Sequence[Tensor]) -> list[Tensor]:

@@ -196,7 +196,7 @@ def _fit_around_and_draw(
 def _weights(histogram: Histogram, options: QuantizeOptions) -> Tensor:
     """Return how much each colour counts."""
     if not options.solid:
-        return histogram.counts.double()
+        return histogram.weights()
     return area_weights(histogram.counts, histogram.inverse.reshape(histogram.shape[:2]))
 
 
