@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gpu_kmeans.backends import Backend, backend_for
 from gpu_kmeans.backends.abilities import runs_ahead
+from gpu_kmeans.backends.threads import beside
 from gpu_kmeans.checks import as_tensor, check_number, check_pixels
 from gpu_kmeans.color import srgb8_to_features
 from gpu_kmeans.drawing import draw, given_palette
@@ -329,20 +330,26 @@ def _fit_beside_curve(
     if histogram.colors.device.type != "cpu":
         image = fit_and_draw(engine, histogram, options, report)
         return replace(image, curve=picture_curve(engine, histogram, curve_ks(int(options.k))))
-    stop = threading.Event()
+    stop, is_drawn = threading.Event(), threading.Event()
 
     def stop_with_the_fit(_: float) -> None:
         if stop.is_set():
             raise InterruptedError
 
+    def draw_curve() -> ElbowCurve:
+        with beside(is_drawn.is_set):
+            return picture_curve(engine, histogram, curve_ks(int(options.k)), stop_with_the_fit)
+
     with ThreadPoolExecutor(1, thread_name_prefix="gpu-kmeans-curve") as pool:
-        ks = curve_ks(int(options.k))
-        curve = pool.submit(picture_curve, engine, histogram, ks, stop_with_the_fit)
+        curve = pool.submit(draw_curve)
         try:
-            image = fit_and_draw(engine, histogram, options, report)
+            with beside(curve.done):
+                image = fit_and_draw(engine, histogram, options, report)
         except BaseException:
             stop.set()
             raise
+        finally:
+            is_drawn.set()
         return replace(image, curve=curve.result())
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from gpu_kmeans.backends.threads import consume, parallel, sharers
+from gpu_kmeans.backends.threads import beside, consume, parallel, sharers
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -106,3 +106,14 @@ def test_nobody_consumes_any_more_once_making_or_consuming_has_failed():
     with pytest.raises(OSError, match="no more"):
         consume(work, make())
     assert working == []
+
+
+def test_half_of_the_threads_share_work_beside_other_work_until_that_is_done():
+    done, every = [False], torch.get_num_threads()
+
+    with beside(lambda: done[0]):
+        before = sharers()
+        done[0] = True
+        after = sharers()
+
+    assert (before, after, sharers()) == (max(1, every // 2), every, every)

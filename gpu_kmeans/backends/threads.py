@@ -9,8 +9,9 @@ the others have theirs.
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -18,7 +19,7 @@ import torch
 from gpu_kmeans.backends import Backend
 from gpu_kmeans.backends.abilities import runs_ahead
 
-__all__ = ["consume", "may_share", "parallel", "sharers"]
+__all__ = ["beside", "consume", "may_share", "parallel", "sharers"]
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -93,7 +94,24 @@ def consume(
 
 def sharers() -> int:
     """Return how many threads would share work begun here and now. Never raises."""
-    return 1 if _ALONE.depth else torch.get_num_threads()
+    if _ALONE.depth:
+        return 1
+    threads, is_done = torch.get_num_threads(), _ALONE.is_done
+    return threads if is_done is None or is_done() else max(1, threads // 2)
+
+
+@contextmanager
+def beside(is_done: Callable[[], bool]) -> Iterator[None]:
+    """Leave half of the threads to other work until that is done.
+
+    Args:
+        is_done: Whether it is.
+    """
+    before, _ALONE.is_done = _ALONE.is_done, is_done
+    try:
+        yield
+    finally:
+        _ALONE.is_done = before
 
 
 def may_share(engine: Backend, device: torch.device) -> bool:
@@ -109,6 +127,7 @@ class _Alone(threading.local):
     """While this thread works on one of several pieces."""
 
     depth = 0
+    is_done: Callable[[], bool] | None = None
 
     def __enter__(self) -> None:
         self.depth += 1
