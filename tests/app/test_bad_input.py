@@ -213,7 +213,7 @@ def test_the_range_of_coordinates_is_named(client):
     ("members", "name"),
     [
         (b'"k": 1, "k": 2', "k"),
-        (b'"k": 1, "\u006b" : 2', "k"),
+        (rb'"k": 1, "\u006b" : 2', "k"),
         (b'"weights": [1], "weights": [2]', "weights"),
         (b'"points": "none"', "points"),
     ],
