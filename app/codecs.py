@@ -31,6 +31,7 @@ from app.errors import (
     TooManyPixels,
     UnsupportedFormat,
 )
+from app.png_rows import has_all_rows
 
 MEDIA_TYPES = {
     "PNG": "image/png",
@@ -186,6 +187,8 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
     ):  # as PNG spells 16 bits a channel
         notes.append("16 bits a channel were reduced to 8")
     image.load()
+    if image.format == "PNG" and _may_be_short(image) and not has_all_rows(encoded):
+        raise CorruptImage("The picture is cut short: it has fewer rows than its header says.")
     tags = _exif_of(image)
     orientation = tags.get(_EXIF_ORIENTATION)
     exif, xmp = _upright_exif(tags), _upright_xmp(image.info.get("xmp") or b"")
@@ -207,6 +210,12 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
         xmp=xmp,
         warnings=tuple(notes),
     )
+
+
+def _may_be_short(image: Image.Image) -> bool:
+    """Say whether rows of a PNG may never have come, as nothing was written where they belong."""
+    last = image.crop((0, image.height - 1, image.width, image.height)).tobytes()
+    return "interlace" in image.info or last.count(0) == len(last)
 
 
 def _exif_of(image: Image.Image) -> Image.Exif:

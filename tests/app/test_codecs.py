@@ -261,6 +261,17 @@ def test_a_picture_cut_anywhere_is_corrupt_or_still_whole(picture_format):
             assert isinstance(error, (CorruptImage, UnsupportedFormat))  # noqa: PT017 - either is clear
 
 
+@pytest.mark.parametrize(
+    ("size", "rows", "interlaced"),
+    [((9, 90), 90, False), ((8, 8), 15, True), ((5, 5), 11, True), ((1, 1), 1, True)],
+)
+def test_a_png_whose_stream_ends_before_its_last_row_is_corrupt(size, rows, interlaced):
+    decode(black_png(*size, rows=rows, interlaced=interlaced), LIMITS)
+
+    with pytest.raises(CorruptImage):
+        decode(black_png(*size, rows=rows - 1, interlaced=interlaced), LIMITS)
+
+
 @pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
 def test_a_mutated_picture_decodes_or_raises_an_error_of_ours(picture_format):
     file = encoded(noise(16, 16), picture_format)
