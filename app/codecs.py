@@ -54,6 +54,7 @@ _UPRIGHT = {  # EXIF orientation -> what turns the picture upright
     8: Image.Transpose.ROTATE_90,
 }
 _EXIF_ORIENTATION = 0x0112
+_XMP = {"xmp", "XML:com.adobe.xmp"}  # names of it in what Pillow knows of a picture
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]""")
 _SRGB = 1  # of EXIF's ColorSpace
 _GREYS = {"1", "L", "LA"}
@@ -219,9 +220,14 @@ def _may_be_short(image: Image.Image) -> bool:
 
 
 def _exif_of(image: Image.Image) -> Image.Exif:
-    """Read the EXIF block; one that is broken says nothing, and harms no pixel."""
+    """Read the EXIF block; one that is broken says nothing, and harms no pixel.
+
+    Without XMP: Pillow looks for an orientation there too, by which no browser turns a picture.
+    """
+    bare = Image.Image()
+    bare.info = {name: said for name, said in image.info.items() if name not in _XMP}
     try:
-        return image.getexif()
+        return bare.getexif()
     except Exception:  # noqa: BLE001 - whatever comes of bytes that are no EXIF
         return Image.Exif()
 

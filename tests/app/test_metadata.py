@@ -49,6 +49,21 @@ def test_an_orientation_that_is_kept_in_xmp_is_upright_too(client, image_format,
         assert image.getexif().get(ExifTags.Base.Orientation, 1) in {1, "1"}  # Pillow reads XMP too
 
 
+@pytest.mark.parametrize("picture_format", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("exif", [None, {ExifTags.Base.Make: "Maker"}])
+def test_an_orientation_in_xmp_alone_turns_nothing_as_browsers_have_it(
+    client, picture_format, exif
+):
+    tags = Image.Exif()
+    tags.update(exif or {})
+    xmp = XMP.replace(b"caf", b'tiff:Orientation="6"')
+    file = encoded(noise(8, 12), picture_format, exif=tags, xmp=xmp)
+
+    answer = compress(client, file)
+
+    assert (answer["input"]["width"], answer["input"]["height"]) == (12, 8)
+
+
 def opened(answer):
     return Image.open(io.BytesIO(base64.b64decode(answer["image"]["data"])))
 
