@@ -24,6 +24,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from app.codecs_color import to_srgb
+from app.codecs_deep import apply_deep_key, from_deep_grey, has_deep_channels
 from app.errors import (
     CorruptImage,
     MissingImage,
@@ -183,9 +184,8 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
     if image.format != "MPO" and getattr(image, "is_animated", False):
         notes.append("the picture is animated: only its first frame is used")
         image.seek(0)
-    if any(
-        ";16B" in str(tile[3]) for tile in getattr(image, "tile", ())
-    ):  # as PNG spells 16 bits a channel
+    is_deep = has_deep_channels(image)
+    if is_deep:
         notes.append("16 bits a channel were reduced to 8")
     image.load()
     if image.format == "PNG" and _may_be_short(image) and not has_all_rows(encoded):
@@ -194,6 +194,8 @@ def _decode_pixels(image: Image.Image, encoded: bytes) -> DecodedPicture:
     orientation = tags.get(_EXIF_ORIENTATION)
     exif, xmp = _upright_exif(tags), _upright_xmp(image.info.get("xmp") or b"")
     is_as_it_is = not notes and "icc_profile" not in image.info and orientation not in _UPRIGHT
+    if is_deep and image.mode == "RGB" and "transparency" in image.info:
+        apply_deep_key(image, encoded)
     eight_bit = _to_eight_bit(image)
     eight_bit.info = dict(image.info)
     picture = to_srgb(eight_bit, notes, is_grey=image.mode in _GREYS or image.mode[0] == "I")
@@ -253,20 +255,9 @@ def _upright_xmp(packet: bytes | str) -> bytes:
 def _to_eight_bit(image: Image.Image) -> Image.Image:
     """Give RGBA where any pixel is not opaque, else L, CMYK or RGB, as colour profiles need it."""
     if image.mode.startswith("I"):
-        image = _from_sixteen_bit_grey(image)
+        image = from_deep_grey(image)
     if image.has_transparency_data:
         straight = image.convert("RGBA")
         is_opaque = straight.getchannel("A").getextrema() == (_OPAQUE, _OPAQUE)
         return straight.convert("RGB") if is_opaque else straight
     return image if image.mode in {"L", "CMYK", "RGB"} else image.convert("RGB")
-
-
-def _from_sixteen_bit_grey(image: Image.Image) -> Image.Image:
-    """Keep the high byte: Pillow's own conversion would clip everything above 255 to white."""
-    values = np.asarray(image)
-    grey = Image.fromarray((values >> 8).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if transparent is not None:
-        alpha = np.where(values == transparent, 0, _OPAQUE).astype(np.uint8)
-        grey.putalpha(Image.fromarray(alpha))
-    return grey

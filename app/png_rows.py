@@ -1,7 +1,7 @@
 """Whether a PNG holds all of its rows: a stream that ends well, but early, leaves the rest black.
 
-Pillow takes such a file for whole. Counting means to inflate it once more, up to half of the time that
-decoding takes, so only what may be short is counted: its last row is zero, or it is interlaced.
+Pillow takes such a file for whole. Counting means to inflate it once more, up to half of the time
+that decoding takes, so only what may be short is: its last row is zero, or it is interlaced.
 
 References:
     PNG specification (third edition), 8.1 "Interlace methods", 9 "Filtering", 10 "Compression".

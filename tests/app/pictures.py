@@ -32,9 +32,22 @@ def noise(height, width, channels=3, seed=0):
 def black_png(width, height, *, rows=None, interlaced=False):
     """A PNG of one bit a pixel; its header promises `height` rows, of which `rows` are there."""
     row = bytes(1 + (width + 7) // 8)
-    body = zlib.compress(row * (height if rows is None else rows))
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, interlaced)
-    chunks = [(b"IHDR", header), (b"IDAT", body), (b"IEND", b"")]
+    return png_of(header, row * (height if rows is None else rows))
+
+
+def deep_png(row, transparent, *, interlaced=False):
+    """A PNG of one row of RGB in 16 bits a channel, three pixels, of which one colour is clear."""
+    header = struct.pack(">IIBBBBB", 3, 1, 16, 2, 0, 0, interlaced)
+    pixels = [struct.pack(">HHH", *color) for color in row]
+    passes = [pixels[0], pixels[2], pixels[1]] if interlaced else [b"".join(pixels)]
+    rows = b"".join(b"\0" + each for each in passes)
+    return png_of(header, rows, (b"tRNS", struct.pack(">HHH", *transparent)))
+
+
+def png_of(header, rows, *between):
+    """A PNG of a header, rows that are not compressed yet, and chunks between them."""
+    chunks = [(b"IHDR", header), *between, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in chunks)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from pictures import black_png, decoded, encoded, noise
+from pictures import black_png, decoded, deep_png, encoded, noise
 from PIL import Image, ImageCms
 
 from app.codecs import Limits, decode
@@ -119,6 +119,16 @@ def test_a_transparent_grey_of_sixteen_bits_gives_alpha_zero():
     pixels = decode(encoded(grey, transparency=0x1234), LIMITS).pixels
 
     assert pixels[..., 3].tolist() == [[255, 0]]
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_transparent_colour_of_sixteen_bits_is_compared_in_all_of_them(interlaced):
+    clear, near, swapped = (0x1234, 0, 0xFFFF), (0x12FF, 0, 0xFFFF), (0x3412, 0, 0xFFFF)
+    file = deep_png([clear, near, swapped], clear, interlaced=interlaced)
+
+    pixels = decode(file, LIMITS).pixels
+
+    assert pixels.tolist() == [[[0x12, 0, 255, 0], [0x12, 0, 255, 255], [0x34, 0, 255, 255]]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
