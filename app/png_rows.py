@@ -38,11 +38,12 @@ def has_all_rows(png: bytes) -> bool:
     missing = _length(*_HEADER.unpack_from(header))
     inflating = zlib.decompressobj()
     for kind, content in _chunks(png):
+        rest: bytes | memoryview = content
         while kind == b"IDAT" and missing > 0 and not inflating.eof:
-            piece = inflating.decompress(content, _PIECE)
-            content = inflating.unconsumed_tail  # noqa: PLW2901
+            piece = inflating.decompress(rest, _PIECE)
+            rest = inflating.unconsumed_tail
             missing -= len(piece)
-            if not piece and not content:
+            if not piece and not rest:
                 break
     return missing <= 0
 
