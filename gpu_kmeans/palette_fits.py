@@ -27,6 +27,7 @@ from gpu_kmeans.progress import Progress, part_of
 from gpu_kmeans.quantize_options import QuantizeOptions
 from gpu_kmeans.quantized_image import QuantizedImage
 from gpu_kmeans.reserving import fit_around
+from gpu_kmeans.vacancies import draw_in_full
 
 __all__ = ["fit_and_draw", "fit_and_draw_all"]
 
@@ -115,15 +116,15 @@ def _fit_group(
     drawn = zip(histograms, masses, descents, rounded, strict=True)
     for histogram, mass, descent, (palette, found) in drawn:
         labels: Labels | None = found
-        if _reserved(histogram, options):  # what is hardly visible may be nearest to transparent
+        kept = _reserved(histogram, options)
+        if kept:  # what is hardly visible may be nearest to transparent
             palette, labels = palette.with_transparent(), None  # noqa: PLW2901
         is_opaque = palette.colors.shape[1] == 3  # noqa: PLR2004
         if options.solid or options.dither or not is_opaque:
-            kept = _reserved(histogram, options)
             known = labels.entries if labels and is_opaque else None
             palette = _settled(engine, histogram, mass, palette, options, kept=kept, labels=known)  # noqa: PLW2901
             labels = None
-        image = draw(engine, histogram, palette, options, labels)
+        image = draw_in_full(engine, histogram, palette, options, labels, kept=kept)
         images.append(replace(image, n_iter=descent.n_iter, converged=descent.converged))
     return images
 
@@ -189,7 +190,7 @@ def _fit_around_and_draw(
         on_progress=report,
     )
     palette = _settled(engine, histogram, weights, palette, options, kept=kept)
-    image = draw(engine, histogram, palette, options, kept=kept)
+    image = draw_in_full(engine, histogram, palette, options, kept=kept)
     return replace(image, n_iter=n_iter, converged=converged)
 
 
