@@ -97,7 +97,7 @@ def draw_as_it_is(
     image = draw(
         engine, histogram, palette, replace(options, dither=0.0), Labels(entries=order.argsort())
     )
-    warning = (f"the picture has {distinct} distinct colours, k={k} was asked",)
+    warning = (f"the picture has only {distinct} distinct colour{'s' * (distinct > 1)}",)
     return replace(image, k_reason="distinct colors", warnings=warning if distinct < k else ())
 
 

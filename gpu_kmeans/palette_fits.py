@@ -175,8 +175,9 @@ def _fit_around_and_draw(
     own = Palette.from_colors(torch.cat([reserved.colors, histogram.colors[order]]))
     if len(own.colors) <= k:
         image = draw(engine, histogram, own, replace(options, dither=0.0), kept=kept)
-        few = f"{len(own.colors)} distinct colours, reserved ones included, k={k} was asked"
-        said = (few,) if len(own.colors) < k else ()
+        n = len(own.colors)
+        few = f"there {'are' if n > 1 else 'is'} only {n} distinct colour{'s' * (n > 1)}"
+        said = (f"{few}, reserved ones included",) if n < k else ()
         return replace(image, k_reason="distinct colors", warnings=said)
     fit, weights = replace(options.fit(k), k=k - kept), _weights(histogram, options)
     palette, n_iter, converged = fit_around(

@@ -107,6 +107,17 @@ def test_a_quality_that_fits_stays_what_it_was(client, photo_png):
         assert plain[member] == bounded[member]
 
 
+@pytest.mark.parametrize("target", [{"max_bytes": 10**6}, {"k": 7}])
+def test_a_picture_of_few_colours_is_warned_of_without_a_k_that_nobody_asked(client, target):
+    one, two = (encoded(np.array([[[9] * 3, [n] * 3]], np.uint8)) for n in (9, 8))
+
+    said = [compress(client, picture, **target)["warnings"][0] for picture in (one, two)]
+
+    assert said == [
+        f"the picture has only {n}" for n in ("1 distinct colour", "2 distinct colours")
+    ]
+
+
 def test_a_target_without_k_chooses_k(client, photo_png):
     assert compress(client, photo_png, min_psnr=20)["k_reason"] == "min_psnr"
     assert client.post("/palette?min_quality=30", content=photo_png).json()["quality"] >= 30
