@@ -177,12 +177,12 @@ def _checked_weights(weights: object, table: Tensor) -> Tensor:
         raise ShapeError(
             f"weights must be ({len(table)},) like the points, got {tuple(masses.shape)}"
         )
-    _check_finite("weights", masses)
-    if bool((masses < 0).any()):
-        raise InputError(f"weights must not be negative, got {masses.min().item():g}")
-    if not bool((masses > 0).any()):
+    least, most = _extremes("weights", masses)
+    if least < 0:
+        raise InputError(f"weights must not be negative, got {least:g}")
+    if not most > 0:
         raise InputError("there are no points to cluster: every weight is 0")
-    total, size = float(masses.sum()), max(1.0, float(table.abs().max()))
+    total, size = float(masses.sum()), max(1.0, *map(abs, _extremes("points", table)))
     if not math.isfinite(total * table.shape[1] * (2 * size) ** 2):
         raise InputError(f"weights add up to {total:g}: too much, sums of squares would overflow")
     return masses
@@ -197,8 +197,7 @@ def check_coordinates(name: str, table: Tensor) -> None:
     Example:
         >>> check_coordinates("points", torch.zeros(1, 2))
     """
-    _check_finite(name, table)
-    size, limit = float(table.abs().max()), LARGEST[table.dtype]
+    size, limit = max(map(abs, _extremes(name, table))), LARGEST[table.dtype]
     if size > limit:
         allowed = f"at most {limit:g} in size, or their squares overflow"
         raise InputError(f"{name} must be {allowed}: got {size:g}")
@@ -242,11 +241,18 @@ def like(values: Tensor | np.ndarray, original: object) -> Tensor | np.ndarray:
     return values if is_wanted else torch.as_tensor(values).numpy()
 
 
-def _check_finite(name: str, values: Tensor) -> None:
-    finite = values.isfinite()
-    if not bool(finite.all()):
+def _extremes(name: str, values: Tensor) -> tuple[float, float]:
+    """Return the least and the largest number; refuse any that is not finite.
+
+    In numpy where the processor holds them: torch's team of threads waits for busy cores.
+    """
+    array = values.numpy() if values.device.type == "cpu" else values
+    low, high = float(array.min()), float(array.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        finite = values.isfinite()
         bad = values[~finite][0].item()
         raise InputError(f"{name} must be finite, got {bad} in row {_first_row(finite)}")
+    return low, high
 
 
 def _first_row(finite: Tensor) -> int:

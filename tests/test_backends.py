@@ -181,39 +181,6 @@ def test_labels_of_points_are_equal_at_every_edge_of_a_tile(engine, n, d):
     assert_sums_agree(ours, theirs, REFERENCE.pack([points], [weights], is_integral=False))
 
 
-@pytest.mark.parametrize("detail", [False, True], ids=["plain", "detail"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("d", [5, 64, 700], ids="d{}".format)
-def test_points_of_many_dimensions_are_added_up_to_the_same_bits(d, dtype, detail):
-    problems = [problem_of("ties" if n == 65 else "gaussian", n, d, dtype, 7) for n in (65, 900, 1)]
-    points, centroids, weights = zip(*problems, strict=True)
-    ours, theirs = (
-        on.assign_accumulate(
-            on.pack(points, weights, is_integral=False),
-            torch.cat(centroids)[:19],  # 9, 9 and 1
-            (0, 9, 18, 19),
-            active=[0, 2] if detail else None,
-            labels=True,
-            detail=detail,
-        )
-        for on in (backend_for(CPU, "cpu"), REFERENCE)
-    )
-
-    assert_bits_agree(ours, theirs)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_seeds_of_points_of_many_dimensions_are_the_same_rows(dtype):
-    points, _, weights = problem_of("gaussian", 3000, 40, dtype, 1)
-    draws = torch.from_numpy(np.random.default_rng(0).random((9, 4)))
-    ours, theirs = (
-        on.seed(on.pack([points], [weights], is_integral=False), [9], [draws])[0]
-        for on in (backend_for(CPU, "cpu"), REFERENCE)
-    )
-
-    assert torch.equal(ours, theirs)
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 6], ids="d{}".format)

@@ -17,6 +17,7 @@ from benchmarks import (
     bench_growth,
     bench_quantize,
     bench_steps,
+    bench_tables,
     machine,
     measuring,
     pictures,
@@ -195,6 +196,18 @@ def test_growth_is_a_table_and_a_plot(tmp_path, capsys):
     (plot,) = tmp_path.glob("*-growth.svg")
     assert "| 0.0199 |" in capsys.readouterr().out
     assert plot.read_text().startswith("<?xml")
+
+
+def test_tables_are_clustered_by_turns_and_compared(tmp_path, capsys):
+    bench_tables.main(["--quick", "--out", str(tmp_path)])
+
+    (figures,) = tmp_path.glob("*-tables.json")
+    said = capsys.readouterr().out
+    assert said.count("| blobs, 50,000 x 16 | 50 |") == 2
+    found = json.loads(figures.read_text())
+    runs = found["iterations-normal, 100,000 x 8-k20"]
+    assert set(runs) == {"ours", "lloyd", "elkan"}
+    assert runs["ours"][0][1] == pytest.approx(runs["lloyd"][0][1], rel=1e-9)
 
 
 def test_the_stages_are_all_there_and_add_up_to_the_whole(report):

@@ -29,6 +29,7 @@ References:
 import functools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import cast
 
@@ -55,27 +56,31 @@ from gpu_kmeans.backends import (
     thrift_kernels,
 )
 from gpu_kmeans.backends.descent_kernels import GOES_ON, LONELY, RESTS
-from gpu_kmeans.backends.layouts import Layout, four_rows
+from gpu_kmeans.backends.layouts import NARROW, Layout, four_rows
 from gpu_kmeans.backends.pixel_work import PixelWork, four_columns
-from gpu_kmeans.backends.reference import morton_codes, spread_levels
-from gpu_kmeans.backends.rows import RowBackend
+from gpu_kmeans.backends.reference import (
+    ReferenceBackend,
+    morton_codes,
+    settle_by_steps,
+    spread_levels,
+)
 from gpu_kmeans.backends.threads import parallel
+from gpu_kmeans.backends.wide_points import WidePoints
 from gpu_kmeans.histogram import FINEST_CELLS
 
 CHUNK_PIXELS = 1 << 18
 MEETING_PIXELS = 1 << 24  # whose meetings surely fit in 32 bits
 ITERATIONS_AT_ONCE = 8  # of a descent, in one call: some ms of a photograph in one thread
-PRUNED_DIMENSIONS = 4  # a box of 64 neighbours prunes little in more
 
 
 class CpuBackend:
-    """The contract of `gpu_kmeans.backends.Backend`; beyond four dimensions, by `rows`."""
+    """The contract of `gpu_kmeans.backends.Backend`."""
 
     name = "cpu"
 
     def __init__(self) -> None:
-        """Keep at hand what serves where nothing is pruned."""
-        self._rows = RowBackend()
+        """Keep the reference at hand for what is not many times faster here."""
+        self._reference = ReferenceBackend()
 
     def histogram(
         self, pixels: UInt8[Tensor, "n c"]
@@ -84,7 +89,7 @@ class CpuBackend:
         if pixels.shape[1] == 4:  # noqa: PLR2004
             return self._histogram_with_alpha(pixels)
         if pixels.shape[1] != 3:  # noqa: PLR2004
-            return self._rows.histogram(pixels)
+            return self._reference.histogram(pixels)
         array, tables = pixels.numpy(), _morton_tables()
         chunks = _pixel_chunks(len(array))
         bitmaps = parallel(
@@ -172,13 +177,12 @@ class CpuBackend:
         is_integral: bool,
     ) -> Problems:
         """Concatenate, and lay each problem out in tiles."""
-        packed = self._rows.pack(points, weights, is_integral=is_integral)
-        if packed.points.shape[1] > PRUNED_DIMENSIONS:
-            return packed
+        packed = self._reference.pack(points, weights, is_integral=is_integral)
+        lay_out = (
+            WidePoints if _is_wide(packed.points) else partial(Layout, is_integral=is_integral)
+        )
         layout = [
-            Layout(
-                packed.points[rows].numpy(), packed.weights[rows].numpy(), is_integral=is_integral
-            )
+            lay_out(packed.points[rows].numpy(), packed.weights[rows].numpy())
             for rows in packed.spans
         ]
         return Problems(
@@ -199,44 +203,42 @@ class CpuBackend:
         labels: bool = False,
         detail: bool = False,
     ) -> Accumulated:
-        """Give each point its nearest centroid and add it up there, in one pruned pass."""
-        if problems.layout is None:
-            return self._rows.assign_accumulate(
-                problems, centroids, k_offsets, active=active, labels=labels, detail=detail
-            )
+        """Give each point its nearest centroid and add it up there, in one pass."""
         total, d = centroids.shape
-        # Columns: sums (4), mass, wcss, and with detail squares (4), utility.
-        table = np.zeros((total, kernels.DETAIL_COLUMNS if detail else kernels.COLUMNS))
+        width = max(d, NARROW)
+        # Columns: sums, mass, wcss, and with detail squares, utility.
+        table = np.zeros((total, 2 * width + 3 if detail else width + 2))
         all_labels = np.zeros(len(problems.points) if labels else 0, np.int32)
         for b in range(len(problems.spans)) if active is None else active:
             mine = slice(k_offsets[b], k_offsets[b + 1])
             own = all_labels[problems.spans[b]] if labels else all_labels
             layout = _layouts_of(problems)[b]
-            table[mine] = layout.assign(four_rows(centroids[mine].numpy()), own, detail=detail)
+            table[mine] = layout.assign(centroids[mine].numpy(), own, detail=detail)
         result = torch.from_numpy(table)
-        wcss = np.add.reduceat(table[:, 5], k_offsets[:-1])
+        wcss = np.add.reduceat(table[:, width + 1], k_offsets[:-1])
+        squares, last = slice(width + 2, width + 2 + d), 2 * width + 2
         return Accumulated(
             sums=result[:, :d],
-            masses=result[:, 4],
+            masses=result[:, width],
             wcss=torch.from_numpy(wcss),
             labels=torch.from_numpy(all_labels),
-            squares=result[:, 6 : 6 + d] if detail else result[:0, :d],
-            utilities=result[:, 10] if detail else result[:0, 0],
+            squares=result[:, squares] if detail else result[:0, :d],
+            utilities=result[:, last] if detail else result[:0, 0],
         )
 
     def settle(
         self, problem: Problems, centroids: Float[Tensor, "k d"], *, steps: int, still: float
     ) -> tuple[Float[Tensor, "k d"], float]:
         """Run Lloyd iterations in one compiled call, in one thread: it is for small problems."""
-        if problem.layout is None:
-            return self._rows.settle(problem, centroids, steps=steps, still=still)
+        if _is_wide(problem.points):
+            return settle_by_steps(self, problem, centroids, steps=steps, still=still)
         start = _search_arguments(problem, centroids)
         moved, wcss = search_kernels.settle(*start, steps, still, True)  # noqa: FBT003
         return _as_points(moved, centroids), wcss
 
     def can_walk(self, problems: Problems, k: int) -> bool:  # noqa: ARG002 - any k
-        """Say whether `descend` takes problems: whole numbers in tiles."""
-        return problems.is_integral and problems.layout is not None
+        """Say whether `descend` takes problems: whole numbers, or many dimensions."""
+        return problems.is_integral or _is_wide(problems.points)
 
     def descend(
         self,
@@ -255,21 +257,21 @@ class CpuBackend:
         current, costs = list(centroids), [list(history) for history in histories]
         states = dict.fromkeys(active, GOES_ON)
         for b in active:
-            layout, rows, own = _layouts_of(problems)[b], four_rows(centroids[b].numpy()), costs[b]
+            layout, own, found = _layouts_of(problems)[b], costs[b], centroids[b].numpy()
             rules = (limits[b], still, over_relaxed)
             while states[b] == GOES_ON and len(own) < max_iter:
                 on_iteration(len(own))
                 most = min(ITERATIONS_AT_ONCE, max_iter - len(own))
                 previous = own[-1] if own else math.inf
-                rows, found, states[b] = layout.descend(rows, most, previous, rules)
-                own += found
-            current[b] = _as_points(rows, centroids[b])
+                found, more, states[b] = layout.descend(found, most, previous, rules)
+                own += more
+            current[b] = torch.from_numpy(found)
         resting = [b for b in active if states[b] == RESTS]
         return current, costs, resting, [b for b in active if states[b] == LONELY]
 
     def can_breathe(self, problem: Problems) -> bool:
-        """Say whether `breathe` takes a problem: one in tiles."""
-        return problem.layout is not None
+        """Say whether `breathe` takes a problem: one of few dimensions."""
+        return not _is_wide(problem.points)
 
     def breathe(
         self,
@@ -294,18 +296,9 @@ class CpuBackend:
     def seed(
         self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
     ) -> list[Int[Tensor, " _m"]]:
-        """Choose rows by greedy k-means++, skipping tiles that a new seed cannot improve."""
-        if problems.layout is None:
-            return self._rows.seed(problems, ks, uniforms)
-        chosen = []
-        for layout, k, draws in zip(_layouts_of(problems), ks, uniforms, strict=True):
-            tiles = layout.floats
-            rows = kernels.greedy_seeds(
-                tiles.points, tiles.weights, tiles.boxes, tiles.size, draws[:k].numpy()
-            )
-            rows = rows if tiles.order is None else tiles.order[rows]
-            chosen.append(torch.from_numpy(rows))
-        return chosen
+        """Choose rows by greedy k-means++, one problem after the other."""
+        each = zip(_layouts_of(problems), ks, uniforms, strict=True)
+        return [torch.from_numpy(layout.seed(draws[:k].numpy())) for layout, k, draws in each]
 
     def dither(
         self,
@@ -335,7 +328,7 @@ class CpuBackend:
 
         parallel(diffuse, range(len(bands)))
         for phase in (*range(3),) * sweeps:
-            parallel(functools.partial(reconsider, phase), range(len(thirds)))
+            parallel(partial(reconsider, phase), range(len(thirds)))
         if sweeps:
             dither_kernels.interleave(planes[1], indices)
         return torch.from_numpy(indices)
@@ -380,7 +373,7 @@ class CpuBackend:
         parallel(lambda rows: thrift_kernels.find_prices(*given, rows, prices), chunks)
         for turn in range(2 * sweeps):
             state = (table, places, entries, near, prices, turn, chosen, changed)
-            parallel(functools.partial(thrift_kernels.economize, *state), chunks)
+            parallel(partial(thrift_kernels.economize, *state), chunks)
         return torch.from_numpy(chosen[1:-1, 1:-1].astype(np.uint8))
 
     def squared_error(
@@ -409,14 +402,19 @@ class CpuBackend:
         return whole, half
 
 
-def _layouts_of(problems: Problems) -> list[Layout]:
-    return cast("list[Layout]", problems.layout)
+def _is_wide(points: Tensor) -> bool:
+    return points.shape[1] > NARROW
+
+
+def _layouts_of(problems: Problems) -> list[Layout | WidePoints]:
+    return cast("list[Layout | WidePoints]", problems.layout)
 
 
 def _search_arguments(problem: Problems, centroids: Tensor) -> tuple[object, ...]:
     """Return what the kernels of the search take first."""
     rows = four_rows(centroids.numpy())
-    return _layouts_of(problem)[0].search_layout(rows), problem.is_integral, rows
+    layout = cast("Layout", _layouts_of(problem)[0])
+    return layout.search_layout(rows), problem.is_integral, rows
 
 
 def _as_points(rows: np.ndarray, like: Tensor) -> Tensor:

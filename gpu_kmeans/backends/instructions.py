@@ -25,13 +25,20 @@ def data_of(context, builder, signature, arguments, which):
 def load(builder, data, first, kind):
     """Load a vector from an element on."""
     place = builder.bitcast(builder.gep(data, [first]), kind.as_pointer())
-    return builder.load(place, align=kind.element.width // 8)
+    return builder.load(place, align=_size(kind.element))
 
 
 def store(builder, data, first, vector):
     """Store a vector from an element on."""
     place = builder.bitcast(builder.gep(data, [first]), vector.type.as_pointer())
-    builder.store(vector, place, align=vector.type.element.width // 8)
+    builder.store(vector, place, align=_size(vector.type.element))
+
+
+def _size(kind):
+    """Return how many bytes a number of a kind takes."""
+    if isinstance(kind, ir.IntType):
+        return kind.width // 8
+    return {ir.FloatType(): 4, ir.DoubleType(): 8}[kind]
 
 
 def pair_products(builder, a, b):

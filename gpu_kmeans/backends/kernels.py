@@ -422,7 +422,7 @@ def greedy_seeds(points, weights, boxes, size, uniforms):
         for i in range(t * TILE, t * TILE + TILE):
             potentials[t] += weights[i]
     chosen = np.empty(k, np.int64)
-    chosen[0] = _draw(weights, nearest, potentials, size, uniforms[0, 0])
+    chosen[0] = draw(weights, nearest, potentials, size, uniforms[0, 0])
     for t in range(tiles):
         potentials[t], widest[t] = _relax(points, weights, nearest, chosen[0], t, True)
     lowered = np.empty(TILE, points.dtype)
@@ -432,7 +432,7 @@ def greedy_seeds(points, weights, boxes, size, uniforms):
             return chosen[:s]
         best, lowest = np.int64(0), 1e308
         for trial in range(trials):
-            row = _draw(weights, nearest, potentials, size, uniforms[s, trial])
+            row = draw(weights, nearest, potentials, size, uniforms[s, trial])
             _box_gaps(boxes, points[:, row].copy(), gaps)
             potential = 0.0
             for t in range(tiles):
@@ -452,7 +452,7 @@ def greedy_seeds(points, weights, boxes, size, uniforms):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _draw(weights, nearest, by_tile, size, uniform):
+def draw(weights, nearest, by_tile, size, uniform):
     """Return the first row where the running potential exceeds uniform x total, or the last."""
     target = uniform * by_tile.sum()
     running = 0.0

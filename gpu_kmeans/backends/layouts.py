@@ -15,6 +15,7 @@ from gpu_kmeans.backends.reference import morton_codes
 from gpu_kmeans.backends.threads import parallel, sharers
 from gpu_kmeans.backends.tile_vectors import TILE
 
+NARROW = 4  # dimensions: a box of 64 neighbours prunes little in more
 CHUNK_TILES = 256  # 16 thousand points: some 0.1 ms of work, above the price of taking it up
 FEWEST_TILES = 512  # of whole numbers, for one thread; they go four times as fast
 
@@ -58,11 +59,18 @@ class Layout:
         """Return the layout that `search_kernels` take, for centroids (4, k)."""
         return self._whole_in_full if self._fits(rows) else self.floats.arrays
 
-    def assign(self, rows: np.ndarray, labels: np.ndarray, *, detail: bool) -> np.ndarray:
-        """Give each point its nearest centroid of (4, k), in one pass shared by threads.
+    def assign(self, centroids: np.ndarray, labels: np.ndarray, *, detail: bool) -> np.ndarray:
+        """Give each point its nearest of the centroids (k, d), in one pass shared by threads.
 
         Writes labels (n,) where there is room; returns a table (k, columns), see `kernels`.
         """
+        return self._assign(four_rows(centroids), labels, detail=detail)
+
+    def seed(self, uniforms: np.ndarray) -> np.ndarray:
+        """Return the rows chosen by greedy k-means++, see `kernels`."""
+        return self.floats.seed(uniforms)
+
+    def _assign(self, rows: np.ndarray, labels: np.ndarray, *, detail: bool) -> np.ndarray:
         if detail or not self._fits(rows):
             return self.floats.assign(rows, labels, detail=detail)
         whole, tiles = self._whole, len(self._whole[1])
@@ -73,21 +81,25 @@ class Layout:
         return np.asarray(table)
 
     def descend(
-        self, rows: np.ndarray, most: int, previous: float, rules: tuple[float, float, bool]
+        self, centroids: np.ndarray, most: int, previous: float, rules: tuple[float, float, bool]
     ) -> tuple[np.ndarray, list[float], int]:
-        """Iterate from centroids (4, k) of a problem of whole numbers, up to so many times.
+        """Iterate from centroids (k, d) of a problem of whole numbers, up to so many times.
 
         All at once, but a pass at a time where threads share it. `previous` is the WCSS of the
         iteration before, the rules are what `descent_kernels.move` takes last.
         Returns centroids, the WCSS of the iterations done, and how it goes on.
         """
+        rows = four_rows(centroids)
         if len(_shares(-(-self.size // TILE))) > 1:
-            table = self.assign(rows, np.empty(0, np.int32), detail=False)
+            table = self._assign(rows, np.empty(0, np.int32), detail=False)
             moved, cost, state = descent_kernels.move(table, rows, previous, *rules)
-            return moved, [] if state == descent_kernels.LONELY else [cost], state
-        layout, costs = (self._whole,) if self._fits(rows) else self.floats.arrays, np.empty(most)
-        moved, done, state = descent_kernels.descend(layout, rows, costs, previous, *rules)
-        return moved, costs[:done].tolist(), state
+            found = [] if state == descent_kernels.LONELY else [cost]
+        else:
+            layout = (self._whole,) if self._fits(rows) else self.floats.arrays
+            costs = np.empty(most)
+            moved, done, state = descent_kernels.descend(layout, rows, costs, previous, *rules)
+            found = costs[:done].tolist()
+        return moved[: centroids.shape[1]].T.copy(), found, state
 
     def _fits(self, rows: np.ndarray) -> bool:
         return bool(self._whole) and float(np.abs(rows).max()) <= whole_kernels.MOST_COORDINATE
@@ -123,8 +135,14 @@ class Floats:
         huge = np.finfo(self.points.dtype).max
         return self.points, self.weights, self.boxes, self._sums, huge
 
+    def seed(self, uniforms: np.ndarray) -> np.ndarray:
+        """Do as `Layout.seed`, skipping tiles that a new seed cannot improve."""
+        given = (self.points, self.weights, self.boxes, self.size, uniforms)
+        rows: np.ndarray = kernels.greedy_seeds(*given)
+        return rows if self.order is None else self.order[rows]
+
     def assign(self, rows: np.ndarray, labels: np.ndarray, *, detail: bool) -> np.ndarray:
-        """Do as `Layout.assign`, chunk by chunk, adding up in order."""
+        """Do as `Layout.assign` for centroids (4, k), chunk by chunk, adding up in order."""
         own = np.empty(self.points.shape[1] if len(labels) else 0, np.int32)
         kernel = kernels.assign_detail if detail else kernels.assign
         *whole, huge = self.arrays

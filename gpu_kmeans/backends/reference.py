@@ -21,6 +21,7 @@ from gpu_kmeans.backends import (
     DIFFUSION_ROWS,
     SHARE_BITS,
     Accumulated,
+    Backend,
     Problems,
     fixed_point,
 )
@@ -100,7 +101,7 @@ class ReferenceBackend:
         all_labels = torch.zeros(n if labels else 0, dtype=torch.int32, device=device)
         for b in range(len(problems.spans)) if active is None else active:
             mine = slice(k_offsets[b], k_offsets[b + 1])
-            for rows in chunks_of(problems.spans[b], mine.stop - mine.start):
+            for rows in _chunks(problems.spans[b], mine.stop - mine.start):
                 points, weights = problems.points[rows], problems.weights[rows]
                 pairs = self._pairs(points, centroids[mine])
                 nearest = pairs.argmin(dim=1)  # the first of equals, by argmin's contract
@@ -131,15 +132,7 @@ class ReferenceBackend:
         self, problem: Problems, centroids: Float[Tensor, "k d"], *, steps: int, still: float
     ) -> tuple[Float[Tensor, "k d"], float]:
         """Run Lloyd iterations, one pass over the points each."""
-        previous = float("inf")
-        for _ in range(steps):
-            found = self.assign_accumulate(problem, centroids, (0, len(centroids)))
-            wcss = float(found.wcss[0])
-            if previous - wcss <= still * wcss:
-                return centroids, wcss
-            previous, last = wcss, centroids
-            centroids = place_beyond(problem, centroids, found)
-        return last, previous
+        return settle_by_steps(self, problem, centroids, steps=steps, still=still)
 
     def seed(
         self, problems: Problems, ks: Sequence[int], uniforms: Sequence[Float[Tensor, "_k trials"]]
@@ -280,6 +273,26 @@ class ReferenceBackend:
         return torch.cat(chosen)
 
 
+def settle_by_steps(
+    engine: Backend,
+    problem: Problems,
+    centroids: Float[Tensor, "k d"],
+    *,
+    steps: int,
+    still: float,
+) -> tuple[Float[Tensor, "k d"], float]:
+    """Define `Backend.settle`, from the passes that every backend has. Never raises."""
+    previous = float("inf")
+    for _ in range(steps):
+        found = engine.assign_accumulate(problem, centroids, (0, len(centroids)))
+        wcss = float(found.wcss[0])
+        if previous - wcss <= still * wcss:
+            return centroids, wcss
+        previous, last = wcss, centroids
+        centroids = place_beyond(problem, centroids, found)
+    return last, previous
+
+
 def _block_moments(x: Tensor, y: Tensor, block: int) -> Tensor:
     products = torch.stack([x * x, y * y, x * y])  # (3, channel, h, w)
     values = torch.cat([x, y, products[:, 0], products[:, 1] + products[:, 2]])
@@ -400,13 +413,7 @@ def sq_distances(
     return total
 
 
-def chunks_of(rows: slice, k: int) -> Iterator[slice]:
-    """Cut rows into parts of up to `CHUNK_PAIRS` pairs with k centroids. Never raises.
-
-    Example:
-        >>> [part.stop for part in chunks_of(slice(0, 5), CHUNK_PAIRS // 2)]
-        [2, 4, 5]
-    """
+def _chunks(rows: slice, k: int) -> Iterator[slice]:
     size = max(1, CHUNK_PAIRS // k)
     for start in range(rows.start, rows.stop, size):
         yield slice(start, min(start + size, rows.stop))
