@@ -38,6 +38,8 @@ from app.errors import (
 
 _BEGUN_AT_ONCE = 4  # requests, at a turn of the event loop: about 2 ms
 _AT_ONCE = 50  # one in so many of those that wait makes room for newcomers
+_VERSIONS = {"1.0", "1.1"}
+_CODING = b"transfer-encoding"
 _LINGER_S = 1.0  # what still comes after an early answer is read, and thrown away, for so long
 
 
@@ -164,15 +166,23 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unproductive_bytes = 0
         if self._header_bytes > self.limits.max_header_bytes:
             self._refuse_headers()
-        elif not self._names_one_host():
-            self.send_400_response("A request of HTTP/1.1 has one Host header.")
+        elif fault := self._fault():
+            self.send_400_response(fault)
         elif not self._is_dismissed:
             super().on_headers_complete()
 
-    def _names_one_host(self) -> bool:
-        """Say whether there is one `Host`, as RFC 9112, section 3.2, wants it of HTTP/1.1."""
+    def _fault(self) -> str:
+        """Say what RFC 9112, sections 2.3, 3.2 and 6.1, does not allow and the parser does."""
+        version = self.parser.get_http_version()
         n_hosts = sum(name == b"host" for name, _ in self.headers)
-        return n_hosts == 1 or (n_hosts == 0 and self.parser.get_http_version() != "1.1")
+        codings = [value.strip().lower() for name, value in self.headers if name == _CODING]
+        if version not in _VERSIONS:
+            return "The versions of HTTP that are taken are 1.0 and 1.1."
+        if n_hosts > 1 or (n_hosts == 0 and version == "1.1"):
+            return "A request of HTTP/1.1 has one Host header."
+        if codings and (version == "1.0" or codings != [b"chunked"]):
+            return "The one transfer coding that is taken is chunked, in HTTP/1.1."
+        return ""
 
     def on_body(self, body: bytes) -> None:
         """Count a part of the body."""

@@ -251,6 +251,42 @@ def test_a_request_has_one_host(address, hosts):
         assert_problem(answer_to(connection), 400, "bad-request")
 
 
+@pytest.mark.parametrize("line", ["GET /", "GET / HTTP/0.9", "GET / HTTP/2.0", "GET / HTTP/1.2"])
+def test_other_versions_of_http_are_not_taken(address, line):
+    with connected(address) as connection:
+        connection.sendall(f"{line}\r\nHost: t\r\n\r\n".encode())
+
+        assert_problem(answer_to(connection), 400, "bad-request")
+
+
+@pytest.mark.parametrize(
+    ("version", "codings"),
+    [
+        ("1.0", ["chunked"]),
+        ("1.1", ["gzip, chunked"]),
+        ("1.1", ["gzip", "chunked"]),
+        ("1.1", ["chunked", "chunked"]),
+        ("1.1", ["identity"]),
+    ],
+)
+def test_a_body_comes_in_no_transfer_coding_but_chunked(address, version, codings):
+    lines = "".join(f"Transfer-Encoding: {coding}\r\n" for coding in codings)
+    with connected(address) as connection:
+        connection.sendall(f"POST / HTTP/{version}\r\nHost: t\r\n{lines}\r\n".encode())
+        connection.sendall(b"4\r\nfour\r\n0\r\n\r\n")
+
+        assert_problem(answer_to(connection), 400, "bad-request")
+
+
+@pytest.mark.parametrize("coding", ["chunked", "Chunked"])
+def test_a_body_may_come_chunked(address, coding):
+    with connected(address) as connection:
+        head = f"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: {coding}\r\n\r\n"
+        connection.sendall(head.encode() + b"4\r\nfour\r\n0\r\n\r\n")
+
+        assert one_answer(connection).endswith(b"4")
+
+
 @pytest.mark.parametrize(("hosts", "status"), [("", 200), ("Host: a\r\nHost: b\r\n", 400)])
 def test_http_1_0_may_go_without_a_host(address, hosts, status):
     with connected(address) as connection:
