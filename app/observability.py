@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from urllib.parse import urlsplit, urlunsplit
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -121,6 +122,9 @@ class Observed:
                 headers["X-Request-Id"] = request_id
                 for name, value in _SECURITY.items():
                     headers.setdefault(name, value)
+                if "location" in headers:  # whoever is in front knows its scheme and its name
+                    parts = urlsplit(headers["location"])
+                    headers["Location"] = urlunsplit(("", "", *parts[2:]))
             await send(message)
 
         try:

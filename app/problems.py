@@ -49,13 +49,13 @@ async def _on_service_error(_request: Request, error: Exception) -> Response:
 async def _on_http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses: no such path, or not by this method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - likewise
-    title = HTTPStatus(error.status_code).phrase
+    title, headers = HTTPStatus(error.status_code).phrase, dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"  # see app.observability
     document = problem_document(
         error.status_code, title.lower().replace(" ", "-"), title, _explain(request, error)
     )
-    return JSONResponse(
-        document, error.status_code, headers=error.headers, media_type=PROBLEM_MEDIA_TYPE
-    )
+    return JSONResponse(document, error.status_code, headers, PROBLEM_MEDIA_TYPE)
 
 
 async def _on_disconnect(_request: Request, _error: Exception) -> Response:

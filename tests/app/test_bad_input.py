@@ -305,6 +305,21 @@ def test_a_request_for_nothing_we_have_is_a_problem_too(client, method, path, st
     assert status != 405 or response.headers["allow"]
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/results/0", "/docs", "/static/page.js"])
+def test_where_head_works_allow_says_so(client, path):
+    response = client.post(path)
+
+    assert_problem(response, 405, "method-not-allowed")
+    assert response.headers["allow"] == "GET, HEAD"
+
+
+def test_an_address_with_a_slash_too_many_leads_on_whatever_the_scheme_in_front(client):
+    response = client.post("/compress/?k=2", content=PICTURE, follow_redirects=False)
+
+    assert (response.status_code, response.headers["location"]) == (307, "/compress?k=2")
+    assert client.post("/compress/?k=2", content=PICTURE).status_code == 200
+
+
 def test_a_defect_is_a_problem_that_tells_nothing_of_the_inside():
     async def broken(_job):
         message = "secret inner workings"
