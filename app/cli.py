@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 import click
 
 from app.cli_files import (
+    check_place,
     check_plot_name,
     colors_of_file,
     format_of,
@@ -63,7 +64,13 @@ def main() -> None:
 @main.command()
 @_SOURCE
 @click.option(
-    "-o", "--output", metavar="OUT", type=click.File("wb"), required=True, help="picture file"
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=click.File("wb"),
+    required=True,
+    callback=check_place,
+    help="picture file",
 )
 @options_of(
     CompressOptions,
@@ -96,7 +103,11 @@ def compress(source: BinaryIO, output: BinaryIO, **given: Given) -> None:
 @main.command()
 @_SOURCE
 @click.option(
-    "--plot", metavar="FILE", type=click.Path(path_type=Path), help=".svg or .png to draw"
+    "--plot",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    callback=check_place,
+    help=".svg or .png to draw",
 )
 @click.option("--json", "as_json", is_flag=True, help="answer as over HTTP")
 @table_options
@@ -118,7 +129,13 @@ def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Any) -
 @main.command()
 @click.argument("source", metavar="[IN]", type=click.File("rb"), required=False)
 @click.option(
-    "-o", "--output", metavar="OUT", type=click.File("wb"), default="-", help="file to write"
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=click.File("wb"),
+    default="-",
+    callback=check_place,
+    help="file to write",
 )
 @click.option(
     "--shared",
@@ -130,6 +147,7 @@ def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Any) -
     "--state",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=check_place,
     help="with --shared: keeps what has been counted; a run that was stopped goes on from it",
 )
 @options_of(PaletteOptions)
@@ -163,8 +181,22 @@ def palette(
 
 @main.command()
 @_SOURCE
-@click.option("-o", "--output", metavar="OUT", type=click.File("w"), default="-", help="CSV file")
-@click.option("--centroids", metavar="FILE", type=click.File("w"), help="CSV file for centroids")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=click.File("w"),
+    default="-",
+    callback=check_place,
+    help="CSV file",
+)
+@click.option(
+    "--centroids",
+    metavar="FILE",
+    type=click.File("w"),
+    callback=check_place,
+    help="CSV file for centroids",
+)
 @click.option("--json", "as_json", is_flag=True, help="answer as over HTTP")
 @table_options
 @options_of(ClusterOptions)
@@ -196,7 +228,14 @@ def cluster(
     "kind", metavar="KIND", type=click.Choice(["before-after", "cube", "steps", "trap"])
 )
 @_SOURCE
-@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=check_place,
+)
 @table_options
 @options_of(TrapOptions, leave_out={"k"})
 @options_of(StepsOptions, defaults={"k": f"{StepsOptions().k}; before-after {CompressOptions().k}"})

@@ -1,5 +1,6 @@
 """The files that commands read and write: points, palettes, plots."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -59,6 +60,21 @@ def picture_or_points(source: BinaryIO, as_csv: dict[str, Any]) -> "bytes | Poin
     if is_named_csv or as_csv["columns"] or as_csv["weights"]:
         return read_points(body, as_csv).points
     return body
+
+
+def check_place(_context: click.Context, _option: click.Parameter, given: Any) -> Any:
+    """Refuse a place that cannot be written to, before anything is computed."""
+    name = given if isinstance(given, Path) else getattr(given, "name", "-")
+    if given is None or str(name) in {"-", "<stdout>"}:
+        return given
+    path = Path(name)
+    if not path.parent.is_dir():
+        raise click.FileError(str(path), "there is no such folder")
+    if path.is_dir():
+        raise click.FileError(str(path), "this is a folder")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise click.FileError(str(path), "this place cannot be written to")
+    return given
 
 
 def check_plot_name(path: Path) -> None:

@@ -20,6 +20,7 @@ from ray.data import DataContext, Dataset, read_binary_files
 from ray.data.aggregate import AggregateFn
 
 from app.census import tally_from_bytes, tally_to_bytes
+from app.cli_files import check_place
 from app.decoder import Decoder, DecoderLimits
 from app.engine import Engine
 from app.errors import BadParameter, ServiceError
@@ -140,7 +141,9 @@ def _total(capacity: int) -> AggregateFn:
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--address", help="of a cluster; one of this machine alone where none is given")
 @click.option("--format", "palette_format", type=click.Choice(_FORMATS), default="hex")
-@click.option("-o", "--output", type=click.File("wb"), default="-", metavar="OUT")
+@click.option(
+    "-o", "--output", type=click.File("wb"), default="-", metavar="OUT", callback=check_place
+)
 def main(
     *,
     folder: str,

@@ -171,6 +171,30 @@ def test_a_place_that_cannot_be_written_to_ends_with_one(run, photo_file, tmp_pa
     assert "curve.svg" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["compress"], "-o"),
+        (["palette"], "-o"),
+        (["elbow"], "--plot"),
+        (["plot", "cube"], "-o"),
+        (["cluster"], "-o"),
+        (["cluster"], "--centroids"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("place", "reason"), [("no/such/x.png", "no such folder"), (".", "is a folder")]
+)
+def test_a_place_that_cannot_be_written_to_is_found_out_before_anything_is_computed(
+    run, photo_file, tmp_path, monkeypatch, *, command, option, place, reason
+):
+    monkeypatch.setattr("app.cli.run", lambda *_, **__: pytest.fail("computed"))
+
+    result = run(*command, photo_file, option, tmp_path / place)
+
+    assert (result.exit_code, reason in result.stderr) == (1, True)
+
+
 def test_a_bad_setting_ends_with_two(run, photo_file, monkeypatch):
     monkeypatch.setenv("GPU_KMEANS_MAX_PIXELS", "many")
 
