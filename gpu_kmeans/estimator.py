@@ -3,8 +3,8 @@
     from gpu_kmeans import KMeans        # was: from sklearn.cluster import KMeans
 
 and the program runs as before: the parameters, the attributes and the stopping rule are those of
-scikit-learn. Equal rows of pixels count once (`gpu_kmeans.tables`), so the textbook program on a
-photograph costs what its distinct colours cost. Tensors go in and come out where they are.
+scikit-learn. Equal rows of pixels count once (`gpu_kmeans.equal_rows`), so the textbook program
+on a photograph costs what its distinct colours cost. Tensors go in and come out where they are.
 
 Differs:
     From the same first centres both walk the same way, but random starts are other ones, since
@@ -39,9 +39,9 @@ from torch import Tensor
 from gpu_kmeans.backends import Accumulated, Backend, backend_for
 from gpu_kmeans.checks import as_tensor, check_device, check_integer, check_points
 from gpu_kmeans.distances import MeanMetric, metric_for
+from gpu_kmeans.equal_rows import count_rows
 from gpu_kmeans.errors import InputError, OptionError, ShapeError
 from gpu_kmeans.lloyd import KMeansResult, kmeans
-from gpu_kmeans.tables import count_rows
 
 __all__ = ["KMeans"]
 

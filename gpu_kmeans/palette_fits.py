@@ -17,32 +17,32 @@ from gpu_kmeans.color import STEPS, srgb8_to_features
 from gpu_kmeans.descent import descend
 from gpu_kmeans.distances import OVER_RELAXED, cluster_means
 from gpu_kmeans.dithering import Labels, adapt_palette
-from gpu_kmeans.drawing import draw, draw_as_it_is, given_palette, nearest_entries
 from gpu_kmeans.errors import OptionError
 from gpu_kmeans.histogram import Histogram, coarse_points, coarsen_together
 from gpu_kmeans.lloyd import Fit
+from gpu_kmeans.mapping import given_palette, keep_own_colors, map_picture, nearest_entries
 from gpu_kmeans.opacity import settle_opaque
 from gpu_kmeans.palette import Palette, sort_key
 from gpu_kmeans.progress import Progress, part_of
 from gpu_kmeans.quantize_options import QuantizeOptions
 from gpu_kmeans.quantized_image import QuantizedImage
 from gpu_kmeans.reserving import fit_around
-from gpu_kmeans.vacancies import draw_in_full
+from gpu_kmeans.vacancies import map_in_full
 
-__all__ = ["fit_and_draw", "fit_and_draw_all"]
+__all__ = ["fit_and_map", "fit_and_map_all"]
 
 STILL = 1e-4  # the search has done its work: what further iterations gain is below what it may miss
 ROUNDINGS = 2  # of the centroids to 8 bits, with a pass over the colours after each
 
 
-def fit_and_draw(
+def fit_and_map(
     engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
 ) -> QuantizedImage:
-    """Cluster the colours into a palette and map the picture to it; see `fit_and_draw_all`."""
-    return fit_and_draw_all(engine, [histogram], options, report)[0]
+    """Cluster the colours into a palette and map the picture to it; see `fit_and_map_all`."""
+    return fit_and_map_all(engine, [histogram], options, report)[0]
 
 
-def fit_and_draw_all(
+def fit_and_map_all(
     engine: Backend, histograms: list[Histogram], options: QuantizeOptions, report: Progress
 ) -> list[QuantizedImage]:
     """Cluster the colours of each picture, those of equal k and channels together, and map it.
@@ -64,9 +64,9 @@ def fit_and_draw_all(
     alike: dict[tuple[int, int], list[int]] = {}
     for i, histogram in enumerate(histograms):
         if options.reserve is not None:
-            found[i] = _fit_around_and_draw(engine, histogram, options.reserve, options, report)
+            found[i] = _fit_around_and_map(engine, histogram, options.reserve, options, report)
         elif len(histogram.colors) <= int(options.k):
-            found[i] = draw_as_it_is(engine, histogram, options)
+            found[i] = keep_own_colors(engine, histogram, options)
         else:
             k = int(options.k) - _reserved(histogram, options)
             alike.setdefault((k, histogram.colors.shape[1]), []).append(i)
@@ -113,8 +113,8 @@ def _fit_group(
     means = [descent.means for descent in descents]
     rounded = _round_to_8_bits(engine, fine, means, options.space)
     images = []
-    drawn = zip(histograms, masses, descents, rounded, strict=True)
-    for histogram, mass, descent, (palette, found) in drawn:
+    mapped = zip(histograms, masses, descents, rounded, strict=True)
+    for histogram, mass, descent, (palette, found) in mapped:
         labels: Labels | None = found
         kept = _reserved(histogram, options)
         if kept:  # what is hardly visible may be nearest to transparent
@@ -124,7 +124,7 @@ def _fit_group(
             known = labels.entries if labels and is_opaque else None
             palette = _settled(engine, histogram, mass, palette, options, kept=kept, labels=known)  # noqa: PLW2901
             labels = None
-        image = draw_in_full(engine, histogram, palette, options, labels, kept=kept)
+        image = map_in_full(engine, histogram, palette, options, labels, kept=kept)
         images.append(replace(image, n_iter=descent.n_iter, converged=descent.converged))
     return images
 
@@ -158,7 +158,7 @@ def _apart(engine: Backend, problems: Problems) -> list[Problems]:
     ]
 
 
-def _fit_around_and_draw(
+def _fit_around_and_map(
     engine: Backend,
     histogram: Histogram,
     colors: Tensor,
@@ -174,7 +174,7 @@ def _fit_around_and_draw(
     order = sort_key(histogram.colors).argsort(stable=True)
     own = Palette.from_colors(torch.cat([reserved.colors, histogram.colors[order]]))
     if len(own.colors) <= k:
-        image = draw(engine, histogram, own, replace(options, dither=0.0), kept=kept)
+        image = map_picture(engine, histogram, own, replace(options, dither=0.0), kept=kept)
         n = len(own.colors)
         few = f"there {'are' if n > 1 else 'is'} only {n} distinct colour{'s' * (n > 1)}"
         said = (f"{few}, reserved ones included",) if n < k else ()
@@ -191,7 +191,7 @@ def _fit_around_and_draw(
         on_progress=report,
     )
     palette = _settled(engine, histogram, weights, palette, options, kept=kept)
-    image = draw_in_full(engine, histogram, palette, options, kept=kept)
+    image = map_in_full(engine, histogram, palette, options, kept=kept)
     return replace(image, n_iter=n_iter, converged=converged)
 
 

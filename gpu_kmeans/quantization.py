@@ -20,11 +20,11 @@ from gpu_kmeans.backends.abilities import runs_ahead
 from gpu_kmeans.backends.threads import beside
 from gpu_kmeans.checks import as_tensor, check_number, check_pixels
 from gpu_kmeans.color import srgb8_to_features
-from gpu_kmeans.drawing import draw, given_palette
 from gpu_kmeans.elbow import ElbowCurve, curve_ks, picture_curve
 from gpu_kmeans.histogram import Histogram
+from gpu_kmeans.mapping import given_palette, map_picture
 from gpu_kmeans.palette import MAX_COLORS
-from gpu_kmeans.palette_fits import fit_and_draw, fit_and_draw_all
+from gpu_kmeans.palette_fits import fit_and_map, fit_and_map_all
 from gpu_kmeans.progress import Progress, part_of, rising
 from gpu_kmeans.quality import score
 from gpu_kmeans.quantize_options import QuantizeOptions, check_palette, check_thrift
@@ -266,7 +266,7 @@ def _quantize(
     histograms = Histogram.from_all(group, engine)
     if len(group) == 1:
         return [quantize_histogram(engine, histograms[0], options, report)]
-    fitted = fit_and_draw_all(engine, histograms, options, report)
+    fitted = fit_and_map_all(engine, histograms, options, report)
     images = [in_order(image, options.order) for image in fitted]
     if not options.curve:
         return images
@@ -300,7 +300,7 @@ def _reduce(
     engine: Backend, histogram: Histogram, options: QuantizeOptions, report: Progress
 ) -> QuantizedImage:
     if options.palette is not None:
-        image = draw(engine, histogram, given_palette(options.palette, histogram), options)
+        image = map_picture(engine, histogram, given_palette(options.palette, histogram), options)
         ks = curve_ks(image.k)
         return (
             replace(image, curve=picture_curve(engine, histogram, ks)) if options.curve else image
@@ -311,12 +311,12 @@ def _reduce(
         curve = picture_curve(engine, histogram, range(1, options.k_max + 1), report)
         least = _least_k(options.reserve, histogram)
         chosen = replace(options, k=max(curve.knee or curve.ks[-1], least), curve=False)
-        image = fit_and_draw(engine, histogram, chosen, report)
+        image = fit_and_map(engine, histogram, chosen, report)
         reason = "elbow" if image.k_reason == "asked" else image.k_reason
         said = (*image.warnings, *_on_the_knee(curve, least))
         return replace(image, k_reason=reason, curve=curve, warnings=said)
     if not options.curve:
-        return fit_and_draw(engine, histogram, options, report)
+        return fit_and_map(engine, histogram, options, report)
     return _fit_beside_curve(engine, histogram, options, report)
 
 
@@ -328,7 +328,7 @@ def _fit_beside_curve(
     Not on another device, where the other thread would not be on this one's stream.
     """
     if histogram.colors.device.type != "cpu":
-        image = fit_and_draw(engine, histogram, options, report)
+        image = fit_and_map(engine, histogram, options, report)
         return replace(image, curve=picture_curve(engine, histogram, curve_ks(int(options.k))))
     stop, is_drawn = threading.Event(), threading.Event()
 
@@ -344,7 +344,7 @@ def _fit_beside_curve(
         curve = pool.submit(draw_curve)
         try:
             with beside(curve.done):
-                image = fit_and_draw(engine, histogram, options, report)
+                image = fit_and_map(engine, histogram, options, report)
         except BaseException:
             stop.set()
             raise
@@ -365,7 +365,7 @@ def _smallest(
     try:
         k = next(search)
         while True:
-            image = fit_and_draw(engine, histogram, replace(options, k=k, curve=False), report)
+            image = fit_and_map(engine, histogram, replace(options, k=k, curve=False), report)
             fits[k] = image = _with_quality(engine, image, histogram, features)
             k = search.send(targets.lack(image.psnr_db, image.quality))
     except StopIteration as end:

@@ -12,16 +12,16 @@ from torch import Tensor
 from gpu_kmeans.backends import Backend
 from gpu_kmeans.checks import as_tensor
 from gpu_kmeans.dithering import Labels
-from gpu_kmeans.drawing import draw, nearest_entries
 from gpu_kmeans.histogram import Histogram
+from gpu_kmeans.mapping import map_picture, nearest_entries
 from gpu_kmeans.palette import Palette
 from gpu_kmeans.quantize_options import QuantizeOptions
 from gpu_kmeans.quantized_image import QuantizedImage
 
-__all__ = ["draw_in_full"]
+__all__ = ["map_in_full"]
 
 
-def draw_in_full(
+def map_in_full(
     engine: Backend,
     histogram: Histogram,
     palette: Palette,
@@ -30,20 +30,20 @@ def draw_in_full(
     *,
     kept: int = 0,
 ) -> QuantizedImage:
-    """Draw a picture; where that takes fewer than k entries, once more with others in their place.
+    """Map a picture; where that takes fewer than k entries, once more with others in their place.
 
     Args:
         engine: Who computes.
         histogram: Of a picture of more than k colours.
         palette: At most k entries.
-        options: See `draw`; k is a number.
+        options: See `map_picture`; k is a number.
         labels: The entry of each colour, where it is known.
         kept: So many entries at the front stay.
 
     Returns:
         The picture; fewer entries than k come with a warning. Never raises.
     """
-    image = draw(engine, histogram, palette, options, labels, kept=kept)
+    image = map_picture(engine, histogram, palette, options, labels, kept=kept)
     k, channels = int(options.k), palette.colors.shape[1]
     if image.k >= k:
         return image
@@ -54,7 +54,9 @@ def draw_in_full(
     histogram = histogram.with_channels(channels)
     missing = _farthest_off(engine, histogram, used, options.space, k - image.k)
     fuller = used.joined(Palette.from_colors(missing)).sorted(kept)
-    image = max(image, draw(engine, histogram, fuller, options, kept=kept), key=lambda i: i.k)
+    image = max(
+        image, map_picture(engine, histogram, fuller, options, kept=kept), key=lambda i: i.k
+    )
     if image.k == k:
         return image
     few = f"no pixel went to {k - image.k} of {k} entries, which are left out"

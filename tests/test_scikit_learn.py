@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # Merging and sorting equal rows before seeding would mend it, but costs more than it gives: of
 # 200,000 rows of three floats, k = 8, finding equal ones by torch.unique took 1.6 times the whole
 # fit, by a hash, a sort and a gather 0.98 (medians of three in one run, two busy cores). Tables of
-# few levels, where rows do repeat, are merged in any case (gpu_kmeans/tables.py).
+# few levels, where rows do repeat, are merged in any case (gpu_kmeans/equal_rows.py).
 RANDOM_SEEDS = (
     "the seeds are drawn from the rows in their order, so that repeated and reordered rows start "
     "elsewhere; with given centres the two are equal"

@@ -16,10 +16,10 @@ from gpu_kmeans.palette import MAX_COLORS, Palette, opaque_colors, sort_key
 from gpu_kmeans.quantize_options import QuantizeOptions
 from gpu_kmeans.quantized_image import QuantizedImage
 
-__all__ = ["draw", "draw_as_it_is", "given_palette", "nearest_entries"]
+__all__ = ["given_palette", "keep_own_colors", "map_picture", "nearest_entries"]
 
 
-def draw(
+def map_picture(
     engine: Backend,
     histogram: Histogram,
     palette: Palette,
@@ -84,17 +84,17 @@ def draw(
     )
 
 
-def draw_as_it_is(
+def keep_own_colors(
     engine: Backend, histogram: Histogram, options: QuantizeOptions
 ) -> QuantizedImage:
-    """Take a picture's own colours: there are few enough. Arguments as of `draw`.
+    """Take a picture's own colours: there are few enough. Arguments as of `map_picture`.
 
     Never raises.
     """
     k, distinct = int(options.k), len(histogram.colors)
     order = sort_key(histogram.colors).argsort(stable=True)
     palette = Palette.from_colors(histogram.colors[order])
-    image = draw(
+    image = map_picture(
         engine, histogram, palette, replace(options, dither=0.0), Labels(entries=order.argsort())
     )
     warning = (f"the picture has only {distinct} distinct colour{'s' * (distinct > 1)}",)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gpu_kmeans.backends import backend_for
-from gpu_kmeans.tables import count_rows
+from gpu_kmeans.equal_rows import count_rows
 
 CPU = backend_for(torch.device("cpu"))
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
