@@ -55,6 +55,9 @@ def test_passes_one_after_the_other_name_the_nearest_centroids(kind, d, dtype):
             fresh = wide_points.WidePoints(points, np.ones(n))
             alone = fresh.assign(centroids, np.empty(0, np.int32), detail=False)
             np.testing.assert_array_equal(table, alone)
+            in_detail = np.empty(n, np.int32)
+            layout.assign(centroids, in_detail, detail=True)
+            assert in_detail.tolist() == labels.tolist(), (n, k)
 
 
 lattice = hnp.arrays(
@@ -128,6 +131,21 @@ def test_most_points_are_known_to_stay_where_centroids_do(dtype):
     assert (scaled > second * (1 - 1e-3)).double().mean() > 0.99
 
 
+def test_what_is_known_of_others_is_true_where_scores_are_rounded_most():
+    rng = np.random.default_rng(2)
+    far = np.where(rng.random((4000, 1)) < 0.5, 1000.0, -1000.0)
+    points = far + rng.standard_normal((4000, 20))
+    layout = wide_points.WidePoints(points, np.ones(4000))
+    centroids = points[:200].copy()
+    layout.assign(centroids, np.empty(0, np.int32), detail=False)
+
+    _, labels, lower = layout._known
+
+    gaps = sq_distances(*map(torch.from_numpy, (points, centroids))).sqrt()
+    second = gaps.scatter(1, torch.from_numpy(labels).long()[:, None], np.inf).amin(dim=1)
+    assert (torch.from_numpy(lower).double() / layout._frame[1] <= second).all()
+
+
 @DTYPES
 @pytest.mark.parametrize("d", [5, 64, 700], ids="d{}".format)
 def test_several_problems_of_many_dimensions_keep_apart(d, dtype):
@@ -177,6 +195,15 @@ def test_no_point_is_chosen_twice_and_none_beyond_the_distinct_ones(offset):
     rows = ENGINE.seed(problem, [20], [draws])[0]
 
     assert len(rows) == len(points[rows].unique(dim=0)) == 6
+
+
+def test_nothing_is_remembered_of_another_number_of_centroids():
+    points = np.random.default_rng(4).standard_normal((900, 10))
+    layout, labels = wide_points.WidePoints(points, np.ones(900)), np.empty(900, np.int32)
+    for k in (30, 5, 5, 31, 1, 30):
+        layout.assign(points[:k].copy(), labels, detail=False)
+
+        assert labels.tolist() == labels_by_definition(points, points[:k]).tolist()
 
 
 def test_threads_may_use_one_problem_at_once():

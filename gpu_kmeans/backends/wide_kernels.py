@@ -226,8 +226,6 @@ def _name_moved(points, frame, aimed, known, block, last, work, distances):
         if waiting - before > _MANY:
             _name_tiles(points, frame, aimed, known, t, t + 1, work)
             waiting = before
-            for row in range(np.uint64(t * TILE), end):
-                distances[row - start] = -1.0
             continue
         norm = max(norm, norms[t])
         if waiting >= TILE:
