@@ -25,7 +25,7 @@ STAGES = (  # what `quantize` calls one after the other: none of these calls ano
     ("search among the few", "lloyd", "Fit.search"),
     ("last iterations, on all", "palette_fits", "descend"),
     ("round to 8 bits", "palette_fits", "_round_to_8_bits"),
-    ("map the pixels, measure", "palette_fits", "draw"),
+    ("map the pixels, measure", "palette_fits", "map_in_full"),
 )
 DISTINCT = 305_000  # colours in the table of one iteration
 IMPORTS = """

@@ -88,8 +88,9 @@ def test_a_picture_in_the_room_is_computed_like_any_other(photo):
     nursery.close()
 
 
-def test_the_engine_keeps_a_picture_s_place_while_a_process_computes_it(photo):
+def test_the_engine_keeps_a_picture_s_place_while_a_process_computes_it(photo, monkeypatch):
     """Its client may be gone, and with it whatever else knew of the picture."""
+    monkeypatch.setattr("app.nursery._LOOK_EVERY_MS", 1)
     nursery = Nursery(os.getpriority(os.PRIO_PROCESS, 0), places=1)
     lane, seen = LaneProcess(nursery), []
     large = np.tile(photo, (4, 4, 1))
