@@ -201,7 +201,7 @@ def test_nothing_is_remembered_of_another_number_of_centroids():
     points = np.random.default_rng(4).standard_normal((900, 10))
     layout, labels = wide_points.WidePoints(points, np.ones(900)), np.empty(900, np.int32)
     for k in (30, 5, 5, 31, 1, 30):
-        layout.assign(points[:k].copy(), labels, detail=False)
+        layout.assign(points[:k], labels, detail=False)  # no copy: the old ones lie behind it
 
         assert labels.tolist() == labels_by_definition(points, points[:k]).tolist()
 
