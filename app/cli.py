@@ -5,6 +5,7 @@ error; the exit code is 0, 2 for bad arguments, or 1 for bad input.
 """
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
@@ -50,6 +51,7 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where a l
 _EFFORT = "3"  # of the command: nobody waits behind it, and more gains little (decision 9)
 _NOT_WRITTEN = {"jpg", "jpeg", "bmp", "avif", "tif", "tiff"}  # a PNG of such a name misleads
 _SOURCE = click.argument("source", metavar="IN", type=click.File("rb"))
+_OUTPUT = partial(click.option, "-o", "--output", callback=check_place)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -63,15 +65,7 @@ def main() -> None:
 
 @main.command()
 @_SOURCE
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    type=click.File("wb"),
-    required=True,
-    callback=check_place,
-    help="picture file",
-)
+@_OUTPUT(metavar="OUT", type=click.File("wb"), required=True, help="picture file")
 @options_of(
     CompressOptions,
     leave_out={"curve"},
@@ -128,15 +122,7 @@ def elbow(source: BinaryIO, plot: Path | None, *, as_json: bool, **given: Any) -
 
 @main.command()
 @click.argument("source", metavar="[IN]", type=click.File("rb"), required=False)
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    type=click.File("wb"),
-    default="-",
-    callback=check_place,
-    help="file to write",
-)
+@_OUTPUT(metavar="OUT", type=click.File("wb"), default="-", help="file to write")
 @click.option(
     "--shared",
     metavar="FOLDER",
@@ -181,15 +167,7 @@ def palette(
 
 @main.command()
 @_SOURCE
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    type=click.File("w"),
-    default="-",
-    callback=check_place,
-    help="CSV file",
-)
+@_OUTPUT(metavar="OUT", type=click.File("w"), default="-", help="CSV file")
 @click.option(
     "--centroids",
     metavar="FILE",
@@ -228,14 +206,7 @@ def cluster(
     "kind", metavar="KIND", type=click.Choice(["before-after", "cube", "steps", "trap"])
 )
 @_SOURCE
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    required=True,
-    callback=check_place,
-)
+@_OUTPUT(metavar="FILE", type=click.Path(path_type=Path), required=True)
 @table_options
 @options_of(TrapOptions, leave_out={"k"})
 @options_of(StepsOptions, defaults={"k": f"{StepsOptions().k}; before-after {CompressOptions().k}"})

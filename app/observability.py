@@ -124,7 +124,8 @@ class Observed:
                     headers.setdefault(name, value)
                 if "location" in headers:  # whoever is in front knows its scheme and its name
                     parts = urlsplit(headers["location"])
-                    headers["Location"] = urlunsplit(("", "", *parts[2:]))
+                    path = f"/{parts.path.lstrip('/')}"  # two slashes would begin a name
+                    headers["Location"] = urlunsplit(("", "", path, *parts[3:]))
             await send(message)
 
         try:

@@ -165,13 +165,13 @@ def check_points(points: object, weights: object = None) -> tuple[Tensor, Tensor
         table = table.to(torch.float64)
     elif table.dtype not in (torch.float32, torch.float64):
         table = table.to(torch.float32)
-    check_coordinates("points", table)
+    size = check_coordinates("points", table)
     if weights is None:
         return table, torch.ones(len(table), dtype=torch.float64, device=table.device)
-    return table, _checked_weights(weights, table)
+    return table, _checked_weights(weights, table, max(1.0, size))
 
 
-def _checked_weights(weights: object, table: Tensor) -> Tensor:
+def _checked_weights(weights: object, table: Tensor, size: float) -> Tensor:
     masses = as_tensor("weights", weights).to(device=table.device, dtype=torch.float64)
     if masses.shape != table.shape[:1]:
         raise ShapeError(
@@ -182,25 +182,30 @@ def _checked_weights(weights: object, table: Tensor) -> Tensor:
         raise InputError(f"weights must not be negative, got {least:g}")
     if not most > 0:
         raise InputError("there are no points to cluster: every weight is 0")
-    total, size = float(masses.sum()), max(1.0, *map(abs, _extremes("points", table)))
+    total = float(masses.sum())
     if not math.isfinite(total * table.shape[1] * (2 * size) ** 2):
         raise InputError(f"weights add up to {total:g}: too much, sums of squares would overflow")
     return masses
 
 
-def check_coordinates(name: str, table: Tensor) -> None:
+def check_coordinates(name: str, table: Tensor) -> float:
     """Refuse coordinates whose squared distances are not finite.
+
+    Returns:
+        The largest in size.
 
     Raises:
         InputError: NaN, infinite, or so large that squares overflow.
 
     Example:
-        >>> check_coordinates("points", torch.zeros(1, 2))
+        >>> check_coordinates("points", torch.tensor([[1.0, -2.0]]))
+        2.0
     """
     size, limit = max(map(abs, _extremes(name, table))), LARGEST[table.dtype]
     if size > limit:
         allowed = f"at most {limit:g} in size, or their squares overflow"
         raise InputError(f"{name} must be {allowed}: got {size:g}")
+    return size
 
 
 def check_pixels(pixels: object) -> Tensor:

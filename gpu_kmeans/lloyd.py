@@ -150,10 +150,8 @@ def kmeans(
     distance.check(rows, start, exists)
     rows = distance.prepare(rows)
     start = distance.prepare(start) if isinstance(start, Tensor) else start
-    if bool(exists.all()):
-        problem = engine.pack([rows], [masses], is_integral=False)
-    else:
-        problem = engine.pack([rows[exists]], [masses[exists]], is_integral=False)
+    some = (rows, masses) if bool(exists.all()) else (rows[exists], masses[exists])
+    problem = engine.pack([some[0]], [some[1]], is_integral=False)
     few = distinct_rows(problem.points, k)
     if few is not None and (isinstance(start, str) or len(few) < k):
         descent = stay(engine, problem, problem.points[few], distance)

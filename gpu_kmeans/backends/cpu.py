@@ -1,6 +1,6 @@
 """The hot loops on the CPU, compiled by numba: the reference's answers, many times faster.
 
-Four ideas carry it.
+Five ideas carry it.
 
 Exact tile pruning: points lie in Morton order, in tiles of `TILE` neighbours with a bounding box.
 A centroid farther from all of the box than another from any of it cannot win in that tile, so on
@@ -10,6 +10,9 @@ Tile sums: where one candidate is left, the whole tile is added up from sums mad
 
 Few bits: pictures' colours are whole numbers below 2^11, so sixteen of them go through one
 instruction (`gpu_kmeans.backends.whole_kernels`), and every sum is exact.
+
+Many dimensions: beyond four a box prunes nothing, and a score in float32 says who has to be looked
+at (`gpu_kmeans.backends.wide_kernels`).
 
 Threads without a threading layer: the kernels release the interpreter lock and a pool runs them
 over fixed chunks, so calls from several threads and a later fork are safe, and the order of

@@ -1,6 +1,7 @@
 """Passes over points of more than four dimensions, compiled by numba.
 
-Boxes prune nothing there, so every centroid is compared, in two steps. Scores |c|^2 / 2 - x . c in
+Boxes prune nothing there. Where it is not known from the pass before that no other centroid can
+have come nearer (`_name_moved`), every one is compared, in two steps. Scores |c|^2 / 2 - x . c in
 float32, about the points' middle and in units of their spread, take one instruction for sixteen
 coordinates; where the least is below the next by more than twice the most that rounding can have
 done to either, it is settled whose the point is. For the others the distances themselves decide, as

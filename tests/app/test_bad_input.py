@@ -7,9 +7,11 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pictures import black_png, encoded, noise
+from starlette.responses import RedirectResponse
 
 from app.errors import TABLE, ServiceError
 from app.main import create_app
+from app.observability import Metrics, Observed
 from app.settings import Settings
 
 DOORS = ["/compress", "/elbow", "/palette"]
@@ -318,6 +320,14 @@ def test_an_address_with_a_slash_too_many_leads_on_whatever_the_scheme_in_front(
 
     assert (response.status_code, response.headers["location"]) == (307, "/compress?k=2")
     assert client.post("/compress/?k=2", content=PICTURE).status_code == 200
+
+
+def test_nobody_is_led_to_another_server_by_two_slashes():
+    elsewhere = Observed(RedirectResponse("http://here//evil.example/?k=2"), Metrics(dict))
+
+    response = TestClient(elsewhere).get("/", follow_redirects=False)
+
+    assert response.headers["location"] == "/evil.example/?k=2"
 
 
 def test_a_defect_is_a_problem_that_tells_nothing_of_the_inside():
